@@ -1,0 +1,37 @@
+# paper: the main experiments, figures and results · test: every check · lint · readme: from nbs/index.ipynb · clean
+# PYTHON=python3.12 chooses the interpreter of a new environment, PROFILE=paper the sizes of the paper.
+.PHONY: paper test lint readme clean
+PYTHON ?= python3
+PROFILE ?= smoke
+BIN := .venv/bin
+READY := .venv/ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+ifndef IMPLICIT_VI_DATA
+ifneq ($(wildcard ../shared/data/.),)
+export IMPLICIT_VI_DATA := $(abspath ../shared/data)
+endif
+endif
+
+paper: $(READY)
+	mkdir -p results/notebooks
+	for nb in nbs/exp_*.ipynb; do \
+	  $(BIN)/papermill $$nb results/notebooks/$${nb##*/} --cwd nbs -p profile $(PROFILE) --no-progress-bar || exit 1; done
+
+test: $(READY)
+	@$(BIN)/python tests/run.py
+
+lint: $(READY)
+	@$(BIN)/python tests/run.py lint
+
+readme: $(READY)
+	$(BIN)/python docs/readme.py
+
+# leaves the environment and the results
+clean:
+	rm -rf _proc _docs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find nbs implicit_vi tests docs -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
+
+$(READY): settings.ini setup.py pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -e ".[dev]"
+	touch $@

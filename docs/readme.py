@@ -1,0 +1,79 @@
+"README.md from nbs/index.ipynb: nbdev decides what is shown, nbconvert writes it, pictures go to docs/images."
+import argparse
+import posixpath
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from fastcore.nbio import nb2str
+from nbconvert import MarkdownExporter
+from nbdev.process import NBProcessor
+from nbdev.processors import clean_magics, filter_stream_, hide_, hide_line, populate_language, rm_export, strip_ansi
+from traitlets.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK, README = "nbs/index.ipynb", "README.md"
+IMAGES = "docs/images/readme"  # every picture of README.md begins so
+NOTICE = f"<!-- Rendered from {NOTEBOOK} by `make readme`: change the notebook, not this file. -->\n\n"
+
+
+def shown(path: Path) -> nbformat.NotebookNode:
+    "What a reader sees of the notebook: no hidden cells, and directives turned into tags."
+    processed = NBProcessor(path, rm_directives="quarto", process=True,
+        procs=[populate_language, strip_ansi, hide_line, filter_stream_, rm_export, clean_magics, hide_]).nb
+    notebook = nbformat.reads(nb2str(processed), as_version=4)
+    for cell, source in zip(notebook.cells, processed.cells, strict=True):
+        if cell.cell_type != "code": continue
+        directives = source.directives_
+        cell.source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("#|")).strip()
+        cell.metadata.tags = [f"{name}-{directives[name]}" for name in ("echo", "output", "include") if name in directives]
+        cell.metadata.alt = directives.get("fig-alt", directives.get("fig-cap", "")).strip("\"'")
+    notebook.cells = [cell for cell in notebook.cells if "include-false" not in cell.metadata.get("tags", [])]
+    return notebook
+
+
+def relocate(target: str) -> str:
+    "A link as it is written beside the notebook → the same link from the root."
+    if re.match(r"[a-z][a-z0-9+.-]*:|#|/", target, re.IGNORECASE): return target
+    path, hash_mark, section = target.partition("#")
+    return posixpath.normpath(posixpath.join(posixpath.dirname(NOTEBOOK), path)) + hash_mark + section
+
+
+def render() -> tuple[str, dict[str, bytes]]:
+    "The text of README.md and its pictures by path."
+    notebook = shown(ROOT/NOTEBOOK)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown": cell.source = re.sub(r"(\]\()([^)\s]+)(?=[)\s])", lambda m: m[1]+relocate(m[2]), cell.source)
+    settings = Config(
+        TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"echo-false"}, remove_all_outputs_tags={"output-false"}),
+        ExtractOutputPreprocessor=dict(output_filename_template="{unique_key}_{cell_index}_{index}{extension}"))
+    text, resources = MarkdownExporter(config=settings).from_notebook_node(notebook, {"unique_key": IMAGES})
+    for index, cell in enumerate(notebook.cells):
+        if cell.metadata.get("alt"):
+            text = re.sub(rf"!\[\w+\]\(({re.escape(IMAGES)}_{index}_)", lambda m, alt=cell.metadata.alt: f"![{alt}]({m[1]}", text)
+    text = re.sub(r"<style.*?</style>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"^[ \t]+$", "", text, flags=re.MULTILINE)
+    return NOTICE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", resources.get("outputs", {})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if README.md is not what the notebook gives")
+    check = parser.parse_args().check
+    text, pictures = render()
+    if check:
+        missing = [name for name in pictures if not (ROOT/name).exists()]
+        stale = not (ROOT/README).exists() or (ROOT/README).read_text(encoding="utf-8") != text
+        if stale or missing: print(f"{README} is not what {NOTEBOOK} gives: run `make readme`.", *missing, file=sys.stderr)
+        return int(stale or bool(missing))
+    folder = (ROOT/IMAGES).parent
+    for old in folder.glob(f"{Path(IMAGES).name}_*"): old.unlink()
+    for name, data in pictures.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        (ROOT/name).write_bytes(data)
+    (ROOT/README).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__": sys.exit(main())

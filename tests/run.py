@@ -1,0 +1,97 @@
+"Runs every check, goes on after a failure, and ends with one line: `N passed, N failed`. Arguments choose stages."
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shutil import copytree
+from textwrap import indent
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+class Outcome(NamedTuple):
+    what: str       # was checked
+    passed: int
+    failed: int
+    seconds: float
+    said: str       # by the commands
+
+
+def check(what: str, *command: str | Path, cwd: Path = ROOT, **variables: str) -> Outcome:
+    "One check: a command that succeeds."
+    environment = {k: v for k, v in os.environ.items() if k != "IN_TEST"} | variables
+    start = time.perf_counter()
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace")
+    return Outcome(what, int(done.returncode == 0), int(done.returncode != 0), time.perf_counter() - start, done.stdout)
+
+
+def contents(folder: Path, suffix: str) -> dict[str, bytes]:
+    "Each file of a folder, but for what nbdev passes over."
+    paths = {p.relative_to(folder): p for p in folder.rglob(f"*{suffix}")}
+    return {str(name): p.read_bytes() for name, p in sorted(paths.items()) if name.parts[0] != "__pycache__" and
+        not (suffix == ".ipynb" and any(part[0] in "_." for part in name.parts))}
+
+
+def lint() -> Iterator[Outcome]:
+    yield check("ruff", BIN/"ruff", "check", "--quiet", "--output-format=concise", ".")
+    yield check("mypy", BIN/"mypy", "--no-error-summary")
+
+
+def export() -> Iterator[Outcome]:
+    "In a copy without the modules: nbdev-export must make the same modules, nbdev-clean must leave the notebooks as they are."
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        (copy/"pyproject.toml").write_bytes((ROOT/"pyproject.toml").read_bytes())
+        for name in ("nbs", "implicit_vi"): copytree(ROOT/name, copy/name)
+        for module in (copy/"implicit_vi").rglob("*.py"):
+            if module.name != "__init__.py": module.unlink()
+        for command, where, suffix in (("nbdev-export", "implicit_vi", ".py"), ("nbdev-clean", "nbs", ".ipynb")):
+            outcome = check(command, BIN/command, cwd=copy)
+            kept, made = contents(ROOT/where, suffix), contents(copy/where, suffix)
+            changed = [name for name in sorted(kept | made) if kept.get(name) != made.get(name)]
+            if changed: outcome = outcome._replace(passed=0, failed=1, said=f"{outcome.said}It changes {where}: {', '.join(changed)}")
+            yield outcome
+
+
+def notebooks() -> Iterator[Outcome]:
+    "Each in a process of its own; the experiments are left to pytest, which runs them as papermill does."
+    names = [Path("nbs", name) for name in contents(ROOT/"nbs", ".ipynb") if not Path(name).name.startswith("exp_")]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+        yield from pool.map(lambda name: check(str(name), BIN/"nbdev-test", name, OMP_NUM_THREADS="1"), names)
+
+
+def pytest() -> Iterator[Outcome]:
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        outcome = check("pytest", sys.executable, "-m", "pytest", "-q", "-rN", "--tb=short", f"--junitxml={report}")
+        suites = list(ElementTree.parse(report).iter("testsuite")) if report.exists() else []
+    count = {name: sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")}
+    failed = count["failures"] + count["errors"]
+    passed = count["tests"] - failed - count["skipped"]
+    what = f"pytest: {passed} passed, {count['skipped']} skipped"
+    yield outcome._replace(what=what, passed=passed, failed=max(failed, outcome.failed))
+
+
+def main() -> int:
+    stages = {stage.__name__: stage for stage in (lint, export, notebooks, pytest)}
+    chosen = sys.argv[1:] or list(stages)
+    if unknown := set(chosen) - set(stages): sys.exit(f"no stage {', '.join(sorted(unknown))}; there are {', '.join(stages)}")
+    outcomes = []
+    for outcome in (outcome for name in chosen for outcome in stages[name]()):
+        outcomes.append(outcome)
+        print(f"{'FAILED' if outcome.failed else 'ok':6} {outcome.seconds:6.1f} s  {outcome.what}", flush=True)
+        if outcome.failed: print(indent(outcome.said.strip()[-8000:], "    "), flush=True)
+    passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)
+    print(f"{passed} passed, {failed} failed")
+    return int(failed > 0 or passed == 0)
+
+
+if __name__ == "__main__": sys.exit(main())

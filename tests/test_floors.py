@@ -1,0 +1,67 @@
+"The house: who may import whom, how large a module may grow, and that everything public says what it is."
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = {p.stem: p for p in sorted((ROOT/"implicit_vi").glob("*.py")) if not p.stem.startswith("_")}
+FLOORS = dict(
+    layers=0, metrics=0, networks=0, data=0,
+    generators=1, linearise=1, plots=1,
+    bounds=2, likelihoods=2,
+    posterior=3,
+    bnn=4,
+    training=5, baselines=5,
+    experiments=6)
+
+
+def imported(path: Path) -> set[str]:
+    "The modules of this package that a module imports anywhere, inside functions too."
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import): dotted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = "implicit_vi" if node.level else ""
+            whole = ".".join(filter(None, (start, node.module)))
+            dotted = [f"{whole}.{alias.name}" for alias in node.names] if whole == "implicit_vi" else [whole]
+        else: continue
+        names |= {name.split(".")[1] for name in dotted if name.startswith("implicit_vi.")}
+    return names
+
+
+def test_imports_are_seen(tmp_path):
+    source = """
+import torch
+import implicit_vi.data
+from implicit_vi.layers import MMLayer
+def later():
+    from . import bnn
+    from .bounds import exact_logdet
+"""
+    (tmp_path/"module.py").write_text(source)
+    assert imported(tmp_path/"module.py") == {"data", "layers", "bnn", "bounds"}
+
+
+def test_every_module_has_a_floor(): assert set(MODULES) <= set(FLOORS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_come_from_lower_floors(name):
+    not_lower = {other for other in imported(MODULES[name]) if FLOORS[other] >= FLOORS[name]}
+    assert not not_lower, f"{name} is on floor {FLOORS[name]}, and these are not below it: {not_lower}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_is_one_idea(name): assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) < 300
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_have_docstrings(name):
+    module = importlib.import_module(f"implicit_vi.{name}")
+    public = {n: getattr(module, n) for n in module.__all__}
+    documented = {n: o for n, o in public.items() if inspect.isclass(o) or inspect.isfunction(o)}
+    written = {n: o.__doc__ or "" for n, o in documented.items()}
+    assert not [n for n, doc in written.items() if not doc.strip() or doc.startswith(f"{n}(")]  # f"{n}(" begins a generated one
