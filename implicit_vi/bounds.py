@@ -16,13 +16,13 @@ from torch.utils.checkpoint import checkpoint
 
 from .linearise import Linearisation
 
-# %% ../nbs/03_bounds.ipynb #b5c39aba
+# %% ../nbs/03_bounds.ipynb #242fe029
 class Entropy(NamedTuple):
     "Entropy of the linearised posterior at each latent, and how far the estimate can be trusted."
     value: Tensor                   # nats, `(S,)`; differentiable in the generator's parameters
     diagnostics: dict[str, Tensor]  # each `(S,)`; always `residual`, the relative residual of the solver
 
-# %% ../nbs/03_bounds.ipynb #083418fc
+# %% ../nbs/03_bounds.ipynb #7ca0e9d0
 def _constant(J: Linearisation, sigma: float) -> float:
     "The part of the entropy that does not depend on the Jacobian."
     if not sigma > 0: raise ValueError(f"sigma must be positive, or the density does not exist; got {sigma}")
@@ -33,7 +33,7 @@ def _with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
     "The value of one tensor and the gradient of another."
     return value.detach() + (surrogate - surrogate.detach())
 
-# %% ../nbs/03_bounds.ipynb #01d14667
+# %% ../nbs/03_bounds.ipynb #6d31b112
 def exact_logdet(
     J: Linearisation,       # of a generator, at `S` latents
     sigma: float,           # standard deviation of the noise on the weights
@@ -62,7 +62,7 @@ def exact_logdet(
                                                    for i, b in enumerate(blocks)]).sum(0))
     return Entropy(value + constant, {"residual": torch.zeros_like(value)})
 
-# %% ../nbs/03_bounds.ipynb #88f7a3a9
+# %% ../nbs/03_bounds.ipynb #483217a8
 def _smallest_pair(X: Tensor, JX: Tensor) -> Tensor:
     "Coefficients `(S, k)` of the unit vector in the span of `X` `(k, S, d)` that minimises $\\lVert Jv \\rVert$; degenerate directions are left out."
     size = X.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(X.dtype).tiny)
@@ -75,7 +75,7 @@ def _smallest_pair(X: Tensor, JX: Tensor) -> Tensor:
     smallest = torch.linalg.eigh(A + left_out)[1][..., 0]
     return ((W @ smallest[..., None])[..., 0] / size[..., 0].T).to(X.dtype)
 
-# %% ../nbs/03_bounds.ipynb #487be33a
+# %% ../nbs/03_bounds.ipynb #5ec4efd0
 def smallest_singular_value(
     J: Linearisation,     # of a generator, at `S` latents
     sigma: float,         # standard deviation of the noise on the weights
@@ -110,7 +110,7 @@ def smallest_singular_value(
     return Entropy(d / 2 * torch.log(squared + sigma**2) + constant,
                    {"residual": residual, "smallest_singular_value": squared.detach().sqrt()})
 
-# %% ../nbs/03_bounds.ipynb #a0c34720
+# %% ../nbs/03_bounds.ipynb #a05ab099
 def _lanczos(product, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     "Orthonormal basis `(k, ..., d)`, tridiagonal matrix `(..., k, k)`, and the size of what lies outside, `(...,)`."
     q = start / start.norm(dim=-1, keepdim=True)
@@ -131,7 +131,7 @@ def _lanczos(product, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor
         T = T + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
     return torch.stack(basis[:-1]), T, off[-1]
 
-# %% ../nbs/03_bounds.ipynb #6afc6df2
+# %% ../nbs/03_bounds.ipynb #a22cdb52
 def stochastic_logdet(
     J: Linearisation,   # of a generator, at `S` latents
     sigma: float,       # standard deviation of the noise on the weights
@@ -160,7 +160,7 @@ def stochastic_logdet(
         value = _with_gradient(value, (weight * J.jvp(signs)).sum(-1).mean(0))
     return Entropy(value + constant, {"residual": residual})
 
-# %% ../nbs/03_bounds.ipynb #b36be18a
+# %% ../nbs/03_bounds.ipynb #440ca2c4
 ESTIMATORS: dict[str, Callable[..., Entropy]] = {f.__name__: f for f in (exact_logdet, smallest_singular_value, stochastic_logdet)}
 
 def entropy_estimator(
