@@ -13,9 +13,8 @@ endif
 endif
 
 paper: $(READY)
-	mkdir -p results/notebooks
-	for nb in nbs/exp_*.ipynb; do \
-	  $(BIN)/papermill $$nb results/notebooks/$${nb##*/} --cwd nbs -p profile $(PROFILE) --no-progress-bar || exit 1; done
+	@folders=$$($(BIN)/implicit-vi nbs/exp_*.ipynb -p profile $(PROFILE)); status=$$?; \
+	echo "results:"; echo "$${folders:-none}"; exit $$status
 
 test: $(READY)
 	@$(BIN)/python tests/run.py

@@ -29,6 +29,7 @@ def shown(path: Path) -> nbformat.NotebookNode:
         cell.source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("#|")).strip()
         cell.metadata.tags = [f"{name}-{directives[name]}" for name in ("echo", "output", "include") if name in directives]
         cell.metadata.alt = directives.get("fig-alt", directives.get("fig-cap", "")).strip("\"'")
+    notebook.metadata.language_info = {"name": "python"}
     notebook.cells = [cell for cell in notebook.cells if "include-false" not in cell.metadata.get("tags", [])]
     return notebook
 

@@ -1,1 +1,15 @@
 __version__ = "0.1.0"
+
+from .bnn import ELBO, ImplicitBNN
+from .bounds import exact_logdet, smallest_singular_value, stochastic_logdet
+from .generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MMGenerator, make_generator
+from .layers import Reparameterised
+from .likelihoods import Bernoulli, Categorical, Gaussian
+from .linearise import linearise
+from .posterior import ImplicitPosterior, WeightSamples
+from .training import fit
+
+__all__ = [
+    "ELBO", "Bernoulli", "Categorical", "CorreMMGenerator", "Gaussian", "ImplicitBNN", "ImplicitPosterior", "IndependentGenerator",
+    "MLPGenerator", "MMGenerator", "Reparameterised", "WeightSamples", "exact_logdet", "fit", "linearise", "make_generator",
+    "smallest_singular_value", "stochastic_logdet"]

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ELBO', 'ImplicitBNN']
 
-# %% ../nbs/06_bnn.ipynb #174e1628
+# %% ../nbs/06_bnn.ipynb #37ec52e8
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,17 +34,18 @@ class ELBO(NamedTuple):
         "The objective: `log_likelihood + prior_weight * log_prior + entropy_weight * entropy`."
         return self.log_likelihood + self.prior_weight * self.log_prior + self.entropy_weight * self.entropy
 
-# %% ../nbs/06_bnn.ipynb #c41c483e
+# %% ../nbs/06_bnn.ipynb #91e0d035
 class ImplicitBNN(nn.Module):
     """A network with an implicit posterior over its weights.
 
-    Raises `ValueError` for names that do not exist, globs that match nothing, or a generator of the wrong size. Source: Uppal et al. (2023).
+    Raises `ValueError` for names that do not exist, globs that match nothing, or a generator of the wrong size.
+    Source: Uppal et al. (2023).
     """
     def __init__(self,
         network: nn.Module,                                           # any module; copied, not changed
-        likelihood: str | nn.Module = "categorical",                  # `categorical`, `bernoulli`, `gaussian`, or a module with `log_prob` and `predictive`
+        likelihood: str | nn.Module = "categorical",                  # `categorical`, `bernoulli`, `gaussian`, or a likelihood of one's own
         generator: str | Generator | None = None,                     # `mlp`, `mm`, a generator of as many weights; by size unless given
-        prior: Distribution | None = None,                            # over one weight, or over the vector of all; standard normal unless given
+        prior: Distribution | None = None,                            # over one weight or the vector of all; standard normal unless given
         noise: float = 1e-2,                                          # $\sigma$, in the units of the weights
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",  # an estimator of the entropy
         stochastic: Sequence[str] = ("**",),                          # globs over parameter names; what they miss stays a point estimate
@@ -55,7 +56,7 @@ class ImplicitBNN(nn.Module):
     ):
         super().__init__()
         self.network = Reparameterised(network, stochastic, chunk_size)
-        self.likelihood = likelihood_named(likelihood)
+        self.likelihood: Any = likelihood_named(likelihood)
         self.prior = prior or Normal(0., 1., validate_args=False)
         self.prior_weight, self.entropy_weight = prior_weight, entropy_weight
         m, base = self.network.num_weights, self.network.initial

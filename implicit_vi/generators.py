@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Generator', 'MLPGenerator', 'MMGenerator', 'IndependentGenerator', 'CorreMMGenerator', 'fan_in_std', 'make_generator']
 
-# %% ../nbs/01_generators.ipynb #914bcb78
+# %% ../nbs/01_generators.ipynb #6e6a4b1e
 from collections.abc import Sequence
 from math import isqrt, prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from .layers import Layout, MMLayer
 
-# %% ../nbs/01_generators.ipynb #7c453348
+# %% ../nbs/01_generators.ipynb #e216c35e
 def _activate(x: Tensor) -> tuple[Tensor, Tensor]:
     "ELU and its slope."
     y = F.elu(x)
@@ -35,16 +36,16 @@ class _Chain(nn.ModuleList):
             slopes.append(slope)
         return self[-1](x), slopes
 
-    def tangent(self, t: Tensor, slopes: list[Tensor]) -> Tensor:
+    def tangent(self: Any, t: Tensor, slopes: list[Tensor]) -> Tensor:
         for layer, slope in zip(self, slopes): t = layer.tangent(t) * slope
         return self[-1].tangent(t)
 
-    def cotangent(self, u: Tensor, slopes: list[Tensor]) -> Tensor:
+    def cotangent(self: Any, u: Tensor, slopes: list[Tensor]) -> Tensor:
         u = self[-1].cotangent(u)
         for layer, slope in zip(self[-2::-1], slopes[::-1]): u = layer.cotangent(u * slope)
         return u
 
-# %% ../nbs/01_generators.ipynb #c2dda5e1
+# %% ../nbs/01_generators.ipynb #6e787f66
 class Generator(nn.Module):
     """A map $g: \\mathbb{R}^d \\to \\mathbb{R}^m$ that knows its derivative.
 
@@ -76,7 +77,8 @@ class Generator(nn.Module):
     def _latent(self, z: Tensor) -> Tensor:
         if z.shape[-1:] != (self.latent_dim,):
             shape = "×".join(map(str, self.latent_shape))
-            raise ValueError(f"the latent has {self.latent_dim} entries ({shape}): z must be (..., {self.latent_dim}), got {tuple(z.shape)}")
+            raise ValueError(f"the latent has {self.latent_dim} entries ({shape}): "
+                             f"z must be (..., {self.latent_dim}), got {tuple(z.shape)}")
         return z.unflatten(-1, self.latent_shape)
 
     def _rescale(self, factor: Tensor, shift: Tensor) -> None:
@@ -104,9 +106,9 @@ class Generator(nn.Module):
         self._rescale(factor, mean - factor * first)
         return self
 
-# %% ../nbs/01_generators.ipynb #ecee231c
+# %% ../nbs/01_generators.ipynb #8877b628
 class MLPGenerator(Generator):
-    "A multi-layer perceptron with ELU activations: `latent_dim` → `hidden` → `num_weights`. For networks of up to some ten thousand weights."
+    "A multi-layer perceptron with ELU activations: `latent_dim` → `hidden` → `num_weights`, up to some ten thousand weights."
     def __init__(self,
         latent_dim: int,        # $d$
         hidden: Sequence[int],  # widths of the hidden layers
@@ -114,7 +116,7 @@ class MLPGenerator(Generator):
     ):
         super().__init__(latent_dim, num_weights)
         widths = [latent_dim, *hidden, num_weights]
-        self.layers = _Chain(_Dense(a, b) for a, b in zip(widths, widths[1:]))
+        self.layers: Any = _Chain(_Dense(a, b) for a, b in zip(widths, widths[1:]))
 
     def trace(self, z): return self.layers.trace(self._latent(z))
 
@@ -126,7 +128,7 @@ class MLPGenerator(Generator):
         self.layers[-1].weight *= factor[:, None]
         self.layers[-1].bias.mul_(factor).add_(shift)
 
-# %% ../nbs/01_generators.ipynb #5ff16d1e
+# %% ../nbs/01_generators.ipynb #82cb2d50
 class MMGenerator(Generator):
     """Matrix-multiplication layers with ELU activations: latent matrix → hidden matrices → output matrix, read row by row.
 
@@ -145,7 +147,7 @@ class MMGenerator(Generator):
         super().__init__(latent_shape, m)
         if len(self.latent_shape) != 2: raise ValueError(f"the latent must be a matrix, got the shape {self.latent_shape}")
         shapes = [self.latent_shape, *[tuple(hidden)] * (num_hidden + 1), tuple(output)]
-        self.layers = _Chain(MMLayer(a, b) for a, b in zip(shapes, shapes[1:]))
+        self.layers: Any = _Chain(MMLayer(a, b) for a, b in zip(shapes, shapes[1:]))
         self.layers[-1].scale = torch.ones(*output)
 
     def trace(self, z):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-# %% ../nbs/00_layers.ipynb #77bcd469
+# %% ../nbs/00_layers.ipynb #c9fec035
 class MMLayer(nn.Module):
     """Matrix-multiplication layer, `(..., a, b)` → `(..., a', b')`: $s \\odot [(W_l X + B_l) W_r] + B_r$.
 
@@ -25,8 +25,8 @@ class MMLayer(nn.Module):
     scale: Tensor
 
     def __init__(self,
-        in_shape: tuple[int, int],   # $(a, b)$
-        out_shape: tuple[int, int],  # $(a', b')$
+        in_shape: Sequence[int],   # $(a, b)$
+        out_shape: Sequence[int],  # $(a', b')$
     ):
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
@@ -91,7 +91,7 @@ class Layout:
 # %% ../nbs/00_layers.ipynb #7561fa7b
 def _norms(module): return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
-# %% ../nbs/00_layers.ipynb #ffccef92
+# %% ../nbs/00_layers.ipynb #e125a672
 class Reparameterised(nn.Module):
     """A network whose chosen weights are an argument: `network(theta, x)`.
 
@@ -143,15 +143,14 @@ class Reparameterised(nn.Module):
         "Running statistics of every sample of the weights, from one pass over `x`; empty for a network that keeps none."
         norms = _norms(self.module)
         if not norms: return {}
-        state, before = self._memories(len(theta)), [(m, m.training, getattr(m, "momentum", None)) for m in self.modules()]
+        state, before, momenta = self._memories(len(theta)), [(m, m.training) for m in self.modules()], [m.momentum for m in norms]
         try:
             self.eval()
             for m in norms: m.train(); m.momentum = 1.
             self._call({**self.layout.unflatten(theta), **state}, x)
         finally:
-            for m, training, momentum in before:
-                m.training = training
-                if m in norms: setattr(m, "momentum", momentum)
+            for m, training in before: m.training = training
+            for m, momentum in zip(norms, momenta): m.momentum = momentum
         return state
 
     def _memories(self, n):

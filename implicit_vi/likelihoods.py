@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LIKELIHOODS', 'Categorical', 'Bernoulli', 'GaussianPrediction', 'Gaussian', 'likelihood_named']
 
-# %% ../nbs/04_likelihoods.ipynb #1e78d6fc
+# %% ../nbs/04_likelihoods.ipynb #9e548f14
+from collections.abc import Callable
 from math import log, pi
 from typing import NamedTuple
 
@@ -56,9 +57,12 @@ class GaussianPrediction(NamedTuple):
     epistemic_sd: Tensor  # spread of the mean over the posterior
     total_sd: Tensor      # with the noise of the data
 
-# %% ../nbs/04_likelihoods.ipynb #09733e51
+# %% ../nbs/04_likelihoods.ipynb #9688200d
 class Gaussian(nn.Module):
-    "A normal variable of given mean and one noise for all outputs. Raises `ValueError` for a noise that is not positive or targets that are not `(B, K)`."
+    """A normal variable of given mean and one noise for all outputs.
+
+    Raises `ValueError` for a noise that is not positive or targets that are not `(B, K)`.
+    """
     def __init__(self,
         noise: float = 1.,     # standard deviation of the data around the mean, in the units of the targets
         learn: bool = False,   # whether the noise is a parameter
@@ -87,8 +91,9 @@ class Gaussian(nn.Module):
         variance = outputs.var(0, correction=0)
         return GaussianPrediction(outputs.mean(0), variance.sqrt(), (variance + self.noise**2).sqrt())
 
-# %% ../nbs/04_likelihoods.ipynb #f1c064b2
-LIKELIHOODS = {"categorical": Categorical, "bernoulli": Bernoulli, "gaussian": lambda: Gaussian(learn=True)}
+# %% ../nbs/04_likelihoods.ipynb #78181126
+LIKELIHOODS: dict[str, Callable[[], nn.Module]] = {
+    "categorical": Categorical, "bernoulli": Bernoulli, "gaussian": lambda: Gaussian(learn=True)}
 
 def likelihood_named(
     choice: str | nn.Module,  # `categorical`, `bernoulli`, `gaussian` (with learned noise), or a likelihood

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['Linearisation', 'linearise']
 
-# %% ../nbs/02_linearise.ipynb #5207c544
+# %% ../nbs/02_linearise.ipynb #82c4d3fc
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-# %% ../nbs/02_linearise.ipynb #01889e5f
+# %% ../nbs/02_linearise.ipynb #7d492635
 class Linearisation(NamedTuple):
-    "A generator near latents `z` of shape `(S, d)`: $g(z + t) \\approx$ `value + jvp(t)`. All three are differentiable in the generator's parameters."
+    "A generator near latents `z`: $g(z + t) \\approx$ `value + jvp(t)`; all three are differentiable in the generator's parameters."
     value: Tensor                      # $g(z)$, `(S, m)`
     jvp: Callable[[Tensor], Tensor]    # $t \mapsto J t$, `(..., S, d)` → `(..., S, m)`
     vjp: Callable[[Tensor], Tensor]    # $u \mapsto J^\top u$, `(..., S, m)` → `(..., S, d)`
@@ -29,7 +29,7 @@ def _over_leading(f):
         return g(v)
     return mapped
 
-# %% ../nbs/02_linearise.ipynb #14b594f4
+# %% ../nbs/02_linearise.ipynb #31a30ee7
 def linearise(
     generator: Callable[[Tensor], Tensor],  # a `Generator`, or any function `(S, d)` → `(S, m)` that treats rows alike and apart
     z: Tensor,                              # latents, `(S, d)`
@@ -41,9 +41,10 @@ def linearise(
     """
     if z.ndim != 2: raise ValueError(f"z must be a batch of flat latents (S, d), got {tuple(z.shape)}")
     if hasattr(generator, "trace"):
-        value, slopes = generator.trace(z)
-        return Linearisation(value, lambda t: generator.tangent(t, slopes), lambda u: generator.cotangent(u, slopes), z)
-    value, pull = torch.func.vjp(generator, z)
+        own: Any = generator
+        value, slopes = own.trace(z)
+        return Linearisation(value, lambda t: own.tangent(t, slopes), lambda u: own.cotangent(u, slopes), z)
+    value, pull = torch.func.vjp(generator, z)[:2]
     vjp = lambda u: pull(u)[0]
     push = torch.func.vjp(vjp, torch.zeros_like(value))[1]
     return Linearisation(value, _over_leading(lambda t: push(t)[0]), _over_leading(vjp), z)

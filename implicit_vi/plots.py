@@ -59,7 +59,7 @@ def plot_reliability(
     ax.plot(confidence, accuracy, "o-", ms=3, label=label)
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
 
-# %% ../nbs/11_plots.ipynb #157d5bba
+# %% ../nbs/11_plots.ipynb #4a2c6453
 def plot_bound(
     ax,                        # matplotlib axes
     history: Sequence[dict],   # what `fit` returned
@@ -68,5 +68,6 @@ def plot_bound(
     if not history: raise ValueError("the history is empty: nothing was trained")
     for i, term in enumerate(("total", "log_likelihood", "log_prior", "entropy")):
         values = torch.tensor([epoch[term] for epoch in history])
-        ax.plot(range(1, len(values) + 1), values - values[-1], label=term.replace("_", " "), color="black" if i == 0 else f"C{i}", lw=2 - (i > 0))
+        style = dict(color="black", lw=2) if term == "total" else dict(color=f"C{i}", lw=1)
+        ax.plot(range(1, len(values) + 1), values - values[-1], label=term.replace("_", " "), **style)
     ax.set(xlabel="epoch", ylabel="nats per datum, minus the last")

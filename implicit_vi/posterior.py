@@ -54,7 +54,7 @@ def load_tensors(
     except (SafetensorError, KeyError, json.JSONDecodeError) as err:
         raise ValueError(f"{path} is not a whole file of save_tensors: {err}") from err
 
-# %% ../nbs/05_posterior.ipynb #beece4be
+# %% ../nbs/05_posterior.ipynb #5015d370
 @dataclass
 class WeightSamples:
     "Draws of the weights of a network."
@@ -66,7 +66,7 @@ class WeightSamples:
 
     def named(self) -> dict[str, Tensor]:
         "The draws as named tensors, `(S, *shape)`. Raises `ValueError` for draws that belong to no network."
-        if self.layout is None: raise ValueError("these samples have no layout: they were drawn from a posterior that belongs to no network")
+        if self.layout is None: raise ValueError("these samples have no layout: they come from a posterior that belongs to no network")
         return self.layout.unflatten(self.values)
 
     def save(self, path: str | os.PathLike) -> None:
@@ -79,7 +79,8 @@ class WeightSamples:
     def load(cls, path: str | os.PathLike) -> "WeightSamples":
         "Read from a file that `save` wrote. Raises `ValueError` for a file of another kind."
         tensors, about = load_tensors(path)
-        if about.get("kind") != "weight samples": raise ValueError(f"{path} holds {about.get('kind', 'something else')}, not weight samples")
+        kind = about.get("kind", "something else")
+        if kind != "weight samples": raise ValueError(f"{path} holds {kind}, not weight samples")
         return cls(tensors.pop("values"), Layout(about["shapes"]) if about["shapes"] else None,
                    {k.removeprefix("statistics."): v for k, v in tensors.items()})
 
@@ -89,9 +90,9 @@ class Draw(NamedTuple):
     theta: Tensor     # `(S, m)`, differentiable
     entropy: Entropy  # of `(S,)` values, nats
 
-# %% ../nbs/05_posterior.ipynb #80662a6e
+# %% ../nbs/05_posterior.ipynb #4f99b9d0
 class ImplicitPosterior(nn.Module):
-    """The distribution of $\\theta = g(z) + \\sigma\\varepsilon$ with $z \\sim \\mathcal N(0, I_d)$, $\\varepsilon \\sim \\mathcal N(0, I_m)$.
+    """The distribution of $\\theta = g(z) + \\sigma\\varepsilon$ for standard normal $z$ `(d,)` and $\\varepsilon$ `(m,)`.
 
     Raises `ValueError` for a noise that is not positive or an estimator that does not exist. Source: Uppal et al. (2023).
     """
@@ -102,8 +103,8 @@ class ImplicitPosterior(nn.Module):
     ):
         super().__init__()
         if not noise > 0: raise ValueError(f"the noise must be positive, got {noise}")
-        for name in ("latent_dim", "num_weights"):
-            if not hasattr(generator, name): raise ValueError(f"a generator needs the attribute {name}; {type(generator).__name__} has none")
+        if missing := [name for name in ("latent_dim", "num_weights") if not hasattr(generator, name)]:
+            raise ValueError(f"a generator needs latent_dim and num_weights; {type(generator).__name__} has no {' and no '.join(missing)}")
         self.generator, self.noise, self.estimator = generator, noise, entropy_estimator(entropy)
 
     def draw(self,
@@ -142,7 +143,8 @@ class ImplicitPosterior(nn.Module):
         for step in range(steps):
             theta, entropy = self.draw(num_samples)
             bound = (log_joint(theta) + entropy.value).mean()
-            if not bound.isfinite(): raise FloatingPointError(f"step {step}: the log density or the entropy is not finite; try a lower lr than {lr}")
+            if not bound.isfinite():
+                raise FloatingPointError(f"step {step}: the log density or the entropy is not finite; try a lower lr than {lr}")
             optimiser.zero_grad()
             (-bound).backward()
             optimiser.step()
@@ -157,7 +159,8 @@ class ImplicitPosterior(nn.Module):
     def load(self, path: str | os.PathLike) -> "ImplicitPosterior":
         "Read what `save` wrote into this posterior. Raises `ValueError`, and changes nothing, where the generators differ."
         tensors, about = load_tensors(path)
-        differ = [f"{k}: {about.get(k)} in the file, {v} here" for k, v in {"kind": "posterior", **self._about()}.items() if about.get(k) != v]
+        here = {"kind": "posterior", **self._about()}
+        differ = [f"{k}: {about.get(k)} in the file, {v} here" for k, v in here.items() if about.get(k) != v]
         own = {k: tuple(v.shape) for k, v in self.generator.state_dict().items()}
         differ += [f"{k}: {tuple(tensors[k].shape) if k in tensors else 'nothing'} in the file, {own.get(k, 'nothing')} here"
                    for k in {**own, **tensors} if k not in tensors or k not in own or tuple(tensors[k].shape) != own[k]][:3]

@@ -65,3 +65,9 @@ def test_public_names_have_docstrings(name):
     documented = {n: o for n, o in public.items() if inspect.isclass(o) or inspect.isfunction(o)}
     written = {n: o.__doc__ or "" for n, o in documented.items()}
     assert not [n for n, doc in written.items() if not doc.strip() or doc.startswith(f"{n}(")]  # f"{n}(" begins a generated one
+
+
+def test_the_package_offers_names_of_its_modules():
+    package, modules = importlib.import_module("implicit_vi"), [importlib.import_module(f"implicit_vi.{name}") for name in MODULES]
+    homeless = [n for n in package.__all__ if not any(n in m.__all__ and getattr(m, n) is getattr(package, n) for m in modules)]
+    assert not homeless

@@ -1,7 +1,9 @@
 "README.md is what nbs/index.ipynb gives; its pictures and links lead somewhere."
+import json
 import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,3 +18,22 @@ def test_relative_links_exist():
     targets = re.findall(r"\]\(([^)\s]+)", (ROOT/"README.md").read_text(encoding="utf-8"))
     paths = [t.partition("#")[0] for t in targets if not re.match(r"[a-z]+:", t)]
     assert not [p for p in paths if not (ROOT/p).exists()]
+
+
+def test_requirements_are_those_of_settings():
+    parser = ConfigParser(delimiters="=")
+    parser.read_string((ROOT/"settings.ini").read_text(encoding="utf-8"))
+    keys = ("requirements", "experiments_requirements")
+    requirements = [{re.match(r"[\w-]+", r)[0] for r in parser["DEFAULT"][key].split()} for key in keys]
+    said = re.findall(r"^pip install -e \S+ +#.*: (.*)$", (ROOT/"README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [set(names.split(", ")) for names in said] == requirements
+
+
+def test_commands_name_parameters_that_exist():
+    commands = re.findall(r"^.*(nbs/exp_\w+\.ipynb)(.*)$", (ROOT/"README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = [(path, parameter) for path, rest in commands for parameter in re.findall(r" -p (\w+) ", rest)]
+    assert named
+    for path, parameter in named:
+        cells = json.loads((ROOT/path).read_text(encoding="utf-8"))["cells"]
+        source = "".join("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+        assert re.search(rf"^{parameter} *=", source, re.MULTILINE), (path, parameter)
