@@ -62,9 +62,9 @@ def exact_logdet(
                                                    for i, b in enumerate(blocks)]).sum(0))
     return Entropy(value + constant, {"residual": torch.zeros_like(value)})
 
-# %% ../nbs/03_bounds.ipynb #483217a8
+# %% ../nbs/03_bounds.ipynb #371cc12f
 def _smallest_pair(X: Tensor, JX: Tensor) -> Tensor:
-    "Coefficients `(S, k)` of the unit vector in the span of `X` `(k, S, d)` that minimises $\\lVert Jv \\rVert$; degenerate directions are left out."
+    "Coefficients `(S, k)` of the unit vector in the span of `X` `(k, S, d)` that $J$ shrinks most; degenerate directions are left out."
     size = X.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(X.dtype).tiny)
     B, A = (torch.einsum("isn,jsn->sij", v, v) for v in ((X / size).double(), (JX / size).double()))
     overlap, Q = torch.linalg.eigh(B)
@@ -75,7 +75,7 @@ def _smallest_pair(X: Tensor, JX: Tensor) -> Tensor:
     smallest = torch.linalg.eigh(A + left_out)[1][..., 0]
     return ((W @ smallest[..., None])[..., 0] / size[..., 0].T).to(X.dtype)
 
-# %% ../nbs/03_bounds.ipynb #5ec4efd0
+# %% ../nbs/03_bounds.ipynb #e3b45f07
 def smallest_singular_value(
     J: Linearisation,     # of a generator, at `S` latents
     sigma: float,         # standard deviation of the noise on the weights
@@ -83,22 +83,23 @@ def smallest_singular_value(
 ) -> Entropy:             # an estimate of L'' from above at each latent; diagnostics `residual`, `smallest_singular_value`
     """L'' with $s_d$ from LOBPCG: $\\frac d2 \\log(s_d^2 + \\sigma^2)$.
 
-    Costs `iterations` × (`jvp` + `vjp`), and one of each for start and residual. A Rayleigh quotient never lies below $s_d^2$,
-    so a truncated iteration *overestimates* the bound. `residual` is $\\lVert J^\\top J v - \\lambda v \\rVert / \\lambda$: some eigenvalue lies within
-    $\\lambda (1 \\pm \\text{residual})$. Source: Uppal et al. (2023), L''. Raises `ValueError` for $\\sigma \\le 0$ or a negative number of iterations.
+    Costs `iterations` × (`jvp` + `vjp`), and one of each for start and residual. A Rayleigh quotient never lies below
+    $s_d^2$, so a truncated iteration *overestimates* the bound. `residual` is
+    $\\lVert J^\\top J v - \\lambda v \\rVert / \\lambda$: some eigenvalue lies within $\\lambda (1 \\pm \\text{residual})$.
+    Source: Uppal et al. (2023), L''. Raises `ValueError` for $\\sigma \\le 0$ or a negative number of iterations.
     """
     if iterations < 0: raise ValueError(f"iterations must not be negative, got {iterations}")
     d, constant = J.z.shape[-1], _constant(J, sigma)
     with torch.no_grad():
         v = torch.randn_like(J.z)
         v = v / v.norm(dim=-1, keepdim=True)
-        Jv, p, Jp = J.jvp(v), None, None
+        Jv = J.jvp(v)
+        p, Jp = torch.zeros_like(v), torch.zeros_like(Jv)
         for i in range(iterations + 1):
             squared = Jv.square().sum(-1, keepdim=True)
             r = J.vjp(Jv) - squared * v
             if i == iterations: break
-            X, JX = [v, r] + [p] * (p is not None), [Jv, J.jvp(r)] + [Jp] * (p is not None)
-            X, JX = torch.stack(X), torch.stack(JX)
+            X, JX = torch.stack([v, r, p]), torch.stack([Jv, J.jvp(r), Jp])
             c = _smallest_pair(X, JX).T[..., None]
             p, Jp = (c[1:] * X[1:]).sum(0), (c[1:] * JX[1:]).sum(0)
             v, Jv = c[0] * X[0] + p, c[0] * JX[0] + Jp
@@ -131,7 +132,7 @@ def _lanczos(product, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor
         T = T + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
     return torch.stack(basis[:-1]), T, off[-1]
 
-# %% ../nbs/03_bounds.ipynb #a22cdb52
+# %% ../nbs/03_bounds.ipynb #78313286
 def stochastic_logdet(
     J: Linearisation,   # of a generator, at `S` latents
     sigma: float,       # standard deviation of the noise on the weights
@@ -140,8 +141,9 @@ def stochastic_logdet(
 ) -> Entropy:           # an estimate of L' at each latent
     """L' by stochastic Lanczos quadrature; its gradient by conjugate gradients in the same Krylov space.
 
-    Unbiased for L', in value and in gradient, as `steps` grows; its variance falls as 1 / `probes`. Costs `probes` × (`steps` (`jvp` + `vjp`) + 2 `jvp`)
-    and memory for `steps` latents. `residual` is $\\lVert A u - e \\rVert / \\lVert e \\rVert$. Source: Ubaru, Chen & Saad (2017), eq. 3.3, for the value.
+    Unbiased for L', in value and in gradient, as `steps` grows; its variance falls as 1 / `probes`.
+    Costs `probes` × (`steps` (`jvp` + `vjp`) + 2 `jvp`) and memory for `steps` latents.
+    `residual` is $\\lVert A u - e \\rVert / \\lVert e \\rVert$. Source: Ubaru, Chen & Saad (2017) for the value.
     Raises `ValueError` for $\\sigma \\le 0$ or fewer than one step or probe.
     """
     if steps < 1 or probes < 1: raise ValueError(f"steps and probes must be at least 1, got steps={steps} and probes={probes}")

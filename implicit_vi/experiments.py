@@ -34,11 +34,12 @@ def results_folder() -> Path:
     here = Path.cwd()
     return next((p for p in (here, *here.parents) if (p / "nbs").is_dir()), here) / "results"
 
-# %% ../nbs/12_experiments.ipynb #2f86ab03
+# %% ../nbs/12_experiments.ipynb #3b2243fe
 def provenance() -> dict:
     "Versions of the packages, revision of the code, and the hardware."
     def git(*command):
-        done = subprocess.run(["git", *command], capture_output=True, text=True, cwd=Path(__file__).parent if "__file__" in globals() else None)
+        here = Path(__file__).parent if "__file__" in globals() else None
+        done = subprocess.run(["git", *command], capture_output=True, text=True, cwd=here)
         return done.stdout.strip() if done.returncode == 0 else None
     def installed(name):
         try: return version(name)
@@ -50,7 +51,7 @@ def provenance() -> dict:
             "hardware": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
                          "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None}}
 
-# %% ../nbs/12_experiments.ipynb #3009543e
+# %% ../nbs/12_experiments.ipynb #2d5db241
 class Run:
     """One run of an experiment, from its parameters to its folder.
 
@@ -62,7 +63,7 @@ class Run:
         names: list[str],                           # its parameters
         results: str | os.PathLike | None = None,   # where results go, if not to `results_folder()`
     ):
-        simple = {k for k, v in given.items() if isinstance(v, str | int | float | list | None) and not k.startswith("_") and k not in ("In", "Out")}
+        simple = {k for k, v in given.items() if isinstance(v, str | int | float | list | None) and k[0] != "_" and k != "In"}
         if unknown := sorted(simple - set(names)):
             raise ValueError(f"{experiment} has no parameter {', '.join(unknown)}; its parameters are {', '.join(names)}")
         self.experiment, self.parameters = experiment, {n: given[n] for n in names}
@@ -123,7 +124,7 @@ class Result(SimpleNamespace):
         "The arrays of the run."
         return load_tensors(self.folder / "arrays.safetensors")[0]
 
-# %% ../nbs/12_experiments.ipynb #e877230d
+# %% ../nbs/12_experiments.ipynb #e981c18d
 def read_results(
     experiment: str,                           # its name
     results: str | os.PathLike | None = None,  # where results are, if not in `results_folder()`
@@ -132,10 +133,10 @@ def read_results(
     folder, found = (Path(results) if results else results_folder()) / experiment, []
     for path in sorted(folder.glob("[!.]*/result.json")):
         try: found.append(Result(folder=path.parent, **json.loads(path.read_text(encoding="utf-8"))))
-        except (json.JSONDecodeError, TypeError) as e: raise ValueError(f"{path} is damaged ({e}): delete its folder and run it again") from e
+        except (json.JSONDecodeError, TypeError) as e: raise ValueError(f"{path} is damaged ({e}): delete its folder, run it again") from e
     return found
 
-# %% ../nbs/12_experiments.ipynb #c553fa1b
+# %% ../nbs/12_experiments.ipynb #617d9761
 def run_notebook(
     notebook: str | os.PathLike,                    # an experiment
     parameters: dict[str, Any],                     # those that differ from its defaults
@@ -146,7 +147,8 @@ def run_notebook(
     Raises `FileNotFoundError` for a missing notebook, `ValueError` for a parameter that it does not have, and papermill's
     `PapermillExecutionError` where a cell fails.
     """
-    import papermill
+    try: import papermill
+    except ImportError as e: raise ImportError('experiments need papermill: pip install "implicit_vi[experiments]"') from e
     path, results = Path(notebook), Path(results) if results else results_folder()
     if not path.is_file(): raise FileNotFoundError(f"no notebook {path} (looked in {path.resolve().parent})")
     known = papermill.inspect_notebook(str(path))
@@ -157,10 +159,11 @@ def run_notebook(
     with tempfile.TemporaryDirectory(dir=results, prefix=".running-") as staging:
         executed = Path(staging) / path.name
         os.environ["IMPLICIT_VI_RESULTS"] = str(Path(staging).resolve())
-        try: papermill.execute_notebook(str(path), str(executed), parameters, cwd=str(path.parent), progress_bar=False)
+        try: papermill.execute_notebook(path, executed, parameters, cwd=path.parent, progress_bar=False)
         except papermill.PapermillExecutionError:
             (results / "failed").mkdir(exist_ok=True)
-            executed.replace(results / "failed" / f"{path.stem}-{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.ipynb")
+            kept = executed.replace(results / "failed" / f"{path.stem}-{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.ipynb")
+            print(f"the notebook up to the cell that failed is {kept}", file=sys.stderr)
             raise
         finally: os.environ.pop("IMPLICIT_VI_RESULTS") if before is None else os.environ.update(IMPLICIT_VI_RESULTS=before)
         found = list(Path(staging).glob("*/*/result.json"))
@@ -171,12 +174,13 @@ def run_notebook(
         _publish(folder, final)
     return final
 
-# %% ../nbs/12_experiments.ipynb #e8e2f98a
+# %% ../nbs/12_experiments.ipynb #a43ca3e1
 def main(arguments: list[str] | None = None) -> int:
-    "The command `implicit-vi`: run experiments, one after another, with the same parameters where they have them."
+    "The command `implicit-vi`: run experiments one after another, with the same parameters; the exit status is 1 if any failed."
     parser = argparse.ArgumentParser(prog="implicit-vi", description="Run experiments and file their results.")
     parser.add_argument("notebooks", nargs="+", help="experiments, such as nbs/exp_mnist.ipynb")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters", help="a parameter, read as YAML")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
+                        help="a parameter, read as YAML")
     given = parser.parse_args(arguments)
     import yaml
     failed = 0

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['Progress', 'Checkpoint', 'cosine', 'fit']
 
-# %% ../nbs/07_training.ipynb #d2782612
+# %% ../nbs/07_training.ipynb #a73ace90
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import cos, pi
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from .bnn import ImplicitBNN
 from .posterior import load_tensors, save_tensors
 
-# %% ../nbs/07_training.ipynb #4df4797d
+# %% ../nbs/07_training.ipynb #6b34545e
 class Progress:
     "A line of text that replaces itself."
     def __init__(self,
@@ -39,17 +40,18 @@ class Progress:
         if not self.show or (step < self.total and now - self.last < self.interval): return
         self.last, done = now, 30 * step // self.total
         left = (now - self.start) / max(step, 1) * (self.total - step)
-        self._write(f"{'█' * done}{'·' * (30 - done)} {step}/{self.total}  {left:.0f} s left  {text}")
+        line = f"{'█' * done}{'·' * (30 - done)} {step}/{self.total}  {left:.0f} s left  {text}"
+        if "ipykernel" in sys.modules: self._display(line)
+        else: print(f"\r{line}", end="\n" if step == self.total else "", file=sys.stderr, flush=True)
 
-    def _write(self, line):
-        if "ipykernel" not in sys.modules: return print(f"\r{line}", end="" if self.last else "\n", file=sys.stderr, flush=True)
+    def _display(self, line):
         from IPython.display import TextDisplayObject, display
         class Line(TextDisplayObject):
             def __repr__(self): return self.data
         if self.handle: self.handle.update(Line(line))
         else: self.handle = display(Line(line), display_id=True)
 
-# %% ../nbs/07_training.ipynb #1f03daf6
+# %% ../nbs/07_training.ipynb #117cba8a
 class Checkpoint:
     """The state of a training run in one file.
 
@@ -70,7 +72,8 @@ class Checkpoint:
         tensors, about = load_tensors(self.path)
         if about.get("kind") != "checkpoint": raise ValueError(f"{self.path} holds {about.get('kind')}, not a checkpoint")
         differ = [f"{k}: {about['plan'].get(k)} in the file, {v} now" for k, v in self.plan.items() if about["plan"].get(k) != v]
-        if differ: raise ValueError(f"{self.path} belongs to another run ({'; '.join(differ)}): name another file, or delete it to start afresh")
+        if differ:
+            raise ValueError(f"{self.path} belongs to another run ({'; '.join(differ)}): name another file, or delete it to start afresh")
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "random": {}, "optimiser": {}}
         for k, v in tensors.items(): parts[k.partition(".")[0]][k.partition(".")[2]] = v
         try: bnn.load_state_dict(parts["model"])
@@ -84,17 +87,17 @@ class Checkpoint:
         for k, v in parts["random"].items(): torch.cuda.set_rng_state(v, int(k.partition(".")[2]))
         return about["history"]
 
-# %% ../nbs/07_training.ipynb #324537e2
+# %% ../nbs/07_training.ipynb #c3f3d331
 def cosine(
     done: float,  # fraction of training done, 0 to 1
 ) -> float:       # factor on the learning rate
     "Half a cosine, from one to zero."
     return (1 + cos(pi * done)) / 2
 
-# %% ../nbs/07_training.ipynb #f82e472d
+# %% ../nbs/07_training.ipynb #480bf078
 def fit(
     bnn: ImplicitBNN,
-    loader: Iterable,                                    # batches `(x, y)`, anew each time it is iterated
+    loader: Any,                                         # an iterable of batches `(x, y)`, begun anew in each epoch
     epochs: int = 10,
     lr: float = 1e-3,                                    # learning rate at the start
     n_samples: int = 4,                                  # $S$, draws of the weights in each step
@@ -103,10 +106,10 @@ def fit(
     schedule: Callable[[float], float] = cosine,         # fraction of training done → factor on `lr`
     checkpoint: str | os.PathLike | None = None,         # file to write after every epoch, and to resume from where it exists
     progress: bool = True,
-) -> list[dict]:                                         # for each epoch: the terms in nats per datum, and their weighted sum `total`
+) -> list[dict]:                                         # for each epoch, the terms in nats per datum and their weighted sum `total`
     """Maximise the evidence lower bound.
 
-    With a checkpoint, calling `fit` again with the same arguments continues where the last whole epoch ended, and ends with the same weights
+    With a checkpoint, calling `fit` again with the same arguments continues after the last whole epoch, and ends with the same weights
     to the bit on one machine. Random numbers come from the global seed. Raises `FloatingPointError` where a term is not finite,
     `ValueError` for an empty loader or a checkpoint of another run.
     """
@@ -115,7 +118,8 @@ def fit(
     if num_data is None: num_data = len(loader.dataset) if hasattr(loader, "dataset") else sum(len(x) for x, _ in loader)
     steps, device = epochs * batches, bnn.network.initial.device
     optimise = optimiser([p for p in bnn.parameters() if p.requires_grad], lr=lr)
-    saved = Checkpoint(checkpoint, dict(epochs=epochs, batches=batches, lr=lr, n_samples=n_samples, num_data=num_data)) if checkpoint else None
+    plan = dict(epochs=epochs, batches=batches, lr=lr, n_samples=n_samples, num_data=num_data)
+    saved = Checkpoint(checkpoint, plan) if checkpoint else None
     history = saved.load(bnn, optimise) if saved else []
     bar = Progress(steps, progress)
     bnn.train()
@@ -131,7 +135,7 @@ def fit(
         if saved: saved.save(bnn, optimise, history)
     return history
 
-# %% ../nbs/07_training.ipynb #7ca88f15
+# %% ../nbs/07_training.ipynb #e15f11c2
 def _step(bnn, optimiser, batch, num_data, n_samples, step) -> dict[str, float]:
     "One step of the optimiser; the terms as numbers."
     advice = ("Look at the data for values that are not finite; else lower the learning rate, "
@@ -141,7 +145,8 @@ def _step(bnn, optimiser, batch, num_data, n_samples, step) -> dict[str, float]:
     names = elbo._fields[:3]
     terms = dict(zip(names, torch.stack(elbo[:3]).detach().tolist())) | {"total": elbo.total.item()}
     if broken := [k for k in names if not abs(terms[k]) < float("inf")]:
-        raise FloatingPointError(f"step {step}: {' and '.join(broken)} not finite ({', '.join(f'{k} {terms[k]:.4g}' for k in names)}). {advice}")
+        numbers = ", ".join(f"{k} {terms[k]:.4g}" for k in names)
+        raise FloatingPointError(f"step {step}: {' and '.join(broken)} not finite ({numbers}). {advice}")
     optimiser.zero_grad(set_to_none=True)
     (-elbo.total).backward()
     optimiser.step()
