@@ -51,7 +51,7 @@ def provenance() -> dict:
             "hardware": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
                          "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None}}
 
-# %% ../nbs/12_experiments.ipynb #2d5db241
+# %% ../nbs/12_experiments.ipynb #9e26ff87
 class Run:
     """One run of an experiment, from its parameters to its folder.
 
@@ -68,6 +68,7 @@ class Run:
             raise ValueError(f"{experiment} has no parameter {', '.join(unknown)}; its parameters are {', '.join(names)}")
         self.experiment, self.parameters = experiment, {n: given[n] for n in names}
         self.results = Path(results) if results else results_folder()
+        self.origin = provenance()
         self.begun, self.clock = datetime.now(timezone.utc).isoformat(timespec="seconds"), perf_counter()
 
     def choose(self, **profiles: dict[str, Any]) -> SimpleNamespace:
@@ -91,7 +92,7 @@ class Run:
         "Write the result's folder, whole or not at all; returns it."
         numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in metrics.items()}
         result = dict(experiment=self.experiment, run=self.folder.name, parameters=self.parameters, metrics=numbers, begun=self.begun,
-                      seconds=perf_counter() - self.clock, peak_memory_MB=_peak_memory(), **provenance(), **more)
+                      seconds=perf_counter() - self.clock, peak_memory_MB=_peak_memory(), **self.origin, **more)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=".unfinished-"))
         try:

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['save_tensors', 'load_tensors', 'WeightSamples', 'Draw', 'ImplicitPosterior']
 
-# %% ../nbs/05_posterior.ipynb #bdc93907
+# %% ../nbs/05_posterior.ipynb #30c7c04a
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from .bounds import Entropy, entropy_estimator
 from .layers import Layout
 from .linearise import linearise
 
-# %% ../nbs/05_posterior.ipynb #96a332d8
+# %% ../nbs/05_posterior.ipynb #5cf4c95e
 def save_tensors(
     path: str | os.PathLike,      # the file to write; missing folders are made
     tensors: dict[str, Tensor],
@@ -32,13 +31,12 @@ def save_tensors(
     "Write named tensors and a description to one safetensors file, atomically."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {"about": json.dumps(about or {})})
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 # %% ../nbs/05_posterior.ipynb #12299a10
