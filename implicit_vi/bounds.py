@@ -33,7 +33,7 @@ def _with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
     "The value of one tensor and the gradient of another."
     return value.detach() + (surrogate - surrogate.detach())
 
-# %% ../nbs/03_bounds.ipynb #6d31b112
+# %% ../nbs/03_bounds.ipynb #4d5d485b
 def exact_logdet(
     J: Linearisation,       # of a generator, at `S` latents
     sigma: float,           # standard deviation of the noise on the weights
@@ -41,32 +41,33 @@ def exact_logdet(
 ) -> Entropy:               # L' at each latent
     """L' without approximation: $\\frac12 \\log\\det(J^\\top J + \\sigma^2 I_d)$ by Cholesky.
 
-    Costs $d$ `jvp` and $d$ `vjp`, then $d^3$; the gradient $2d$ `jvp` more. Source: Uppal et al. (2023), L'.
+    Costs $d$ `gram`, then $d^3$; the gradient $d$ `gram` more. Source: Uppal et al. (2023), L'.
     Raises `ValueError` for $\\sigma \\le 0$.
     """
     S, d = J.z.shape
     constant = _constant(J, sigma)
     blocks = torch.eye(d, device=J.z.device, dtype=J.z.dtype)[:, None].expand(d, S, d).split(block_size)
     with torch.no_grad():
-        gram = torch.cat([J.vjp(J.jvp(b)) for b in blocks]).permute(1, 0, 2).double()
+        gram = torch.cat([J.gram(b) for b in blocks]).permute(1, 0, 2).double()
         factor = torch.linalg.cholesky((gram + gram.mT) / 2 + sigma**2 * torch.eye(d, device=gram.device, dtype=gram.dtype))
         inverse = torch.cholesky_inverse(factor).to(J.z.dtype)
     value = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(J.z.dtype)
 
     def block_gradient(start, columns):
-        with torch.no_grad(): weight = J.jvp(inverse[:, start:start + len(columns)].permute(1, 0, 2))
-        return (weight * J.jvp(columns)).sum((0, -1))
+        return (inverse[:, start:start + len(columns)].permute(1, 0, 2) * J.gram(columns)).sum((0, -1)) / 2
 
     if torch.is_grad_enabled() and J.value.requires_grad:
         value = _with_gradient(value, torch.stack([checkpoint(block_gradient, i * block_size, b, use_reentrant=False)
                                                    for i, b in enumerate(blocks)]).sum(0))
     return Entropy(value + constant, {"residual": torch.zeros_like(value)})
 
-# %% ../nbs/03_bounds.ipynb #371cc12f
-def _smallest_pair(X: Tensor, JX: Tensor) -> Tensor:
-    "Coefficients `(S, k)` of the unit vector in the span of `X` `(k, S, d)` that $J$ shrinks most; degenerate directions are left out."
+# %% ../nbs/03_bounds.ipynb #ba1a1cb6
+def _smallest_pair(X: Tensor, GX: Tensor) -> Tensor:
+    "Coefficients `(S, k)` of the unit vector in the span of `X` `(k, S, d)` that $G$ shrinks most; degenerate directions are left out."
     size = X.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(X.dtype).tiny)
-    B, A = (torch.einsum("isn,jsn->sij", v, v) for v in ((X / size).double(), (JX / size).double()))
+    X, GX = X / size, GX / size
+    B, A = (torch.einsum("isn,jsn->sij", X.double(), v.double()) for v in (X, GX))
+    A = (A + A.mT) / 2
     overlap, Q = torch.linalg.eigh(B)
     kept = overlap > 1e-10 if X.dtype == torch.float64 else overlap > 1e-5
     W = Q * torch.where(kept, overlap.clamp(min=1e-30).rsqrt(), 0)[:, None]
@@ -75,7 +76,7 @@ def _smallest_pair(X: Tensor, JX: Tensor) -> Tensor:
     smallest = torch.linalg.eigh(A + left_out)[1][..., 0]
     return ((W @ smallest[..., None])[..., 0] / size[..., 0].T).to(X.dtype)
 
-# %% ../nbs/03_bounds.ipynb #e3b45f07
+# %% ../nbs/03_bounds.ipynb #4713f7a1
 def smallest_singular_value(
     J: Linearisation,     # of a generator, at `S` latents
     sigma: float,         # standard deviation of the noise on the weights
@@ -83,8 +84,7 @@ def smallest_singular_value(
 ) -> Entropy:             # an estimate of L'' from above at each latent; diagnostics `residual`, `smallest_singular_value`
     """L'' with $s_d$ from LOBPCG: $\\frac d2 \\log(s_d^2 + \\sigma^2)$.
 
-    Costs `iterations` × (`jvp` + `vjp`), and one of each for start and residual. A Rayleigh quotient never lies below
-    $s_d^2$, so a truncated iteration *overestimates* the bound. `residual` is
+    Costs `iterations` + 1 `gram`, and one more for the gradient. A Rayleigh quotient never lies below $s_d^2$, so a truncated iteration *overestimates* the bound. `residual` is
     $\\lVert J^\\top J v - \\lambda v \\rVert / \\lambda$: some eigenvalue lies within $\\lambda (1 \\pm \\text{residual})$.
     Source: Uppal et al. (2023), L''. Raises `ValueError` for $\\sigma \\le 0$ or a negative number of iterations.
     """
@@ -93,21 +93,21 @@ def smallest_singular_value(
     with torch.no_grad():
         v = torch.randn_like(J.z)
         v = v / v.norm(dim=-1, keepdim=True)
-        Jv = J.jvp(v)
-        p, Jp = torch.zeros_like(v), torch.zeros_like(Jv)
+        Gv = J.gram(v)
+        p, Gp = torch.zeros_like(v), torch.zeros_like(v)
         for i in range(iterations + 1):
-            squared = Jv.square().sum(-1, keepdim=True)
-            r = J.vjp(Jv) - squared * v
+            squared = (v * Gv).sum(-1, keepdim=True).clamp(min=0)
+            r = Gv - squared * v
             if i == iterations: break
-            X, JX = torch.stack([v, r, p]), torch.stack([Jv, J.jvp(r), Jp])
-            c = _smallest_pair(X, JX).T[..., None]
-            p, Jp = (c[1:] * X[1:]).sum(0), (c[1:] * JX[1:]).sum(0)
-            v, Jv = c[0] * X[0] + p, c[0] * JX[0] + Jp
+            X, GX = torch.stack([v, r, p]), torch.stack([Gv, J.gram(r), Gp])
+            c = _smallest_pair(X, GX).T[..., None]
+            p, Gp = (c[1:] * X[1:]).sum(0), (c[1:] * GX[1:]).sum(0)
+            v, Gv = c[0] * X[0] + p, c[0] * GX[0] + Gp
             norm = v.norm(dim=-1, keepdim=True)
-            v, Jv = v / norm, Jv / norm
+            v, Gv = v / norm, Gv / norm
         squared = squared[..., 0]
         residual = r.norm(dim=-1) / squared.clamp(min=torch.finfo(r.dtype).tiny)
-    if torch.is_grad_enabled(): squared = _with_gradient(squared, J.jvp(v).square().sum(-1))
+    if torch.is_grad_enabled(): squared = _with_gradient(squared, (v * J.gram(v)).sum(-1))
     return Entropy(d / 2 * torch.log(squared + sigma**2) + constant,
                    {"residual": residual, "smallest_singular_value": squared.detach().sqrt()})
 
@@ -132,7 +132,7 @@ def _lanczos(product, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor
         T = T + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
     return torch.stack(basis[:-1]), T, off[-1]
 
-# %% ../nbs/03_bounds.ipynb #78313286
+# %% ../nbs/03_bounds.ipynb #4fcd7280
 def stochastic_logdet(
     J: Linearisation,   # of a generator, at `S` latents
     sigma: float,       # standard deviation of the noise on the weights
@@ -142,7 +142,7 @@ def stochastic_logdet(
     """L' by stochastic Lanczos quadrature; its gradient by conjugate gradients in the same Krylov space.
 
     Unbiased for L', in value and in gradient, as `steps` grows; its variance falls as 1 / `probes`.
-    Costs `probes` × (`steps` (`jvp` + `vjp`) + 2 `jvp`) and memory for `steps` latents.
+    Costs `probes` × (`steps` + 1) `gram` and memory for `steps` latents.
     `residual` is $\\lVert A u - e \\rVert / \\lVert e \\rVert$. Source: Ubaru, Chen & Saad (2017) for the value.
     Raises `ValueError` for $\\sigma \\le 0$ or fewer than one step or probe.
     """
@@ -150,7 +150,7 @@ def stochastic_logdet(
     d, constant = J.z.shape[-1], _constant(J, sigma)
     with torch.no_grad():
         signs = torch.randint(2, (probes, *J.z.shape), device=J.z.device).to(J.z.dtype) * 2 - 1
-        Q, T, outside = _lanczos(lambda v: J.vjp(J.jvp(v)), signs, min(steps, d))
+        Q, T, outside = _lanczos(J.gram, signs, min(steps, d))
         eigenvalues, vectors = torch.linalg.eigh(T.double())
         eigenvalues, first = eigenvalues.clamp(min=0) + sigma**2, vectors[..., 0, :]
         value = (d / 2 * (first**2 * eigenvalues.log()).sum(-1)).mean(0).to(J.z.dtype)
@@ -158,8 +158,7 @@ def stochastic_logdet(
         residual = (outside * y[..., -1].abs()).mean(0)
         u = d**0.5 * torch.einsum("...k,k...d->...d", y, Q)
     if torch.is_grad_enabled() and J.value.requires_grad:
-        with torch.no_grad(): weight = J.jvp(u)
-        value = _with_gradient(value, (weight * J.jvp(signs)).sum(-1).mean(0))
+        value = _with_gradient(value, (u * J.gram(signs)).sum(-1).mean(0) / 2)
     return Entropy(value + constant, {"residual": residual})
 
 # %% ../nbs/03_bounds.ipynb #440ca2c4

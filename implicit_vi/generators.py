@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Generator', 'MLPGenerator', 'MMGenerator', 'IndependentGenerator', 'CorreMMGenerator', 'fan_in_std', 'make_generator']
 
-# %% ../nbs/01_generators.ipynb #6e6a4b1e
-from collections.abc import Sequence
+# %% ../nbs/01_generators.ipynb #d9473cd1
+from collections.abc import Callable, Sequence
 from math import isqrt, prod
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .layers import Layout, MMLayer
 
-# %% ../nbs/01_generators.ipynb #e216c35e
+# %% ../nbs/01_generators.ipynb #ef1078a9
 def _activate(x: Tensor) -> tuple[Tensor, Tensor]:
     "ELU and its slope."
     y = F.elu(x)
@@ -26,6 +26,9 @@ class _Dense(nn.Linear):
     "A linear layer that knows its derivative."
     def tangent(self, t: Tensor) -> Tensor: return t @ self.weight.T
     def cotangent(self, u: Tensor) -> Tensor: return u @ self.weight
+    def gram(self) -> Callable[[Tensor], Tensor]:
+        G = self.weight.T @ self.weight
+        return lambda t: t @ G
 
 class _Chain(nn.ModuleList):
     "Layers with an activation between each and the next."
@@ -37,15 +40,24 @@ class _Chain(nn.ModuleList):
         return self[-1](x), slopes
 
     def tangent(self: Any, t: Tensor, slopes: list[Tensor]) -> Tensor:
-        for layer, slope in zip(self, slopes): t = layer.tangent(t) * slope
-        return self[-1].tangent(t)
+        return self[-1].tangent(self._up(t, slopes))
 
     def cotangent(self: Any, u: Tensor, slopes: list[Tensor]) -> Tensor:
-        u = self[-1].cotangent(u)
+        return self._down(self[-1].cotangent(u), slopes)
+
+    def gram(self: Any, slopes: list[Tensor]) -> Callable[[Tensor], Tensor]:
+        last = self[-1].gram()
+        return lambda t: self._down(last(self._up(t, slopes)), slopes)
+
+    def _up(self, t, slopes):
+        for layer, slope in zip(self, slopes): t = layer.tangent(t) * slope
+        return t
+
+    def _down(self, u, slopes):
         for layer, slope in zip(self[-2::-1], slopes[::-1]): u = layer.cotangent(u * slope)
         return u
 
-# %% ../nbs/01_generators.ipynb #6e787f66
+# %% ../nbs/01_generators.ipynb #b9db7f39
 class Generator(nn.Module):
     """A map $g: \\mathbb{R}^d \\to \\mathbb{R}^m$ that knows its derivative.
 
@@ -74,6 +86,10 @@ class Generator(nn.Module):
         "$J^\\top u$: `(..., m)` → `(..., d)`."
         raise NotImplementedError(f"{type(self).__name__} must define cotangent(u, slopes)")
 
+    def gram(self, slopes: list) -> Callable[[Tensor], Tensor]:
+        "The map $t \\mapsto J^\\top J t$, `(..., d)` → `(..., d)`; subclasses avoid the $m$ entries in between where they can."
+        return lambda t: self.cotangent(self.tangent(t, slopes), slopes)
+
     def _latent(self, z: Tensor) -> Tensor:
         if z.shape[-1:] != (self.latent_dim,):
             shape = "×".join(map(str, self.latent_shape))
@@ -89,24 +105,26 @@ class Generator(nn.Module):
         mean: Tensor,  # what each weight is to be on average over the latent, `(m,)`
         std: Tensor,   # by how much it is to vary with the latent, `(m,)`
     ) -> "Generator":
-        """Rescale the outputs in place so that, over $z$, weight $j$ has mean `mean[j]` and standard deviation `std[j]`.
+        """Rescale the outputs in place so that, over $z$, weight $j$ has mean `mean[j]`, and a run of equal entries of `std` that variance on average.
 
-        The present moments are measured on 64 to 1024 latents, fewer for larger generators.
+        Such a run is a tensor of the network, or a single weight. The present moments are measured on 64 to 1024 latents, fewer for larger generators.
         """
         for name, v in (("mean", mean), ("std", std)):
             if v.shape != (self.num_weights,): raise ValueError(f"{name} must be ({self.num_weights},), got {tuple(v.shape)}")
-        n = 16 * max(4, min(64, int(1e8) // (16 * self.num_weights)))
+        n = max(64, min(1024, int(1e8) // self.num_weights))
         p = next(self.parameters())
         first, second = torch.zeros_like(mean), torch.zeros_like(mean)
-        for _ in range(n // 16):
-            theta = self(torch.randn(16, self.latent_dim, device=p.device, dtype=p.dtype))
+        for z in torch.randn(n, self.latent_dim, device=p.device, dtype=p.dtype).split(max(1, min(16, int(1e7) // self.num_weights))):
+            theta = self(z)
             first += theta.sum(0) / n
             second += theta.square().sum(0) / n
-        factor = std / (second - first**2).clamp(min=1e-30).sqrt()
+        _, run, lengths = std.unique_consecutive(return_inverse=True, return_counts=True)
+        variance = (torch.zeros_like(std[:len(lengths)]).index_add(0, run, second - first**2) / lengths)[run]
+        factor = std / variance.clamp(min=1e-30).sqrt()
         self._rescale(factor, mean - factor * first)
         return self
 
-# %% ../nbs/01_generators.ipynb #8877b628
+# %% ../nbs/01_generators.ipynb #7490e42a
 class MLPGenerator(Generator):
     "A multi-layer perceptron with ELU activations: `latent_dim` → `hidden` → `num_weights`, up to some ten thousand weights."
     def __init__(self,
@@ -124,11 +142,13 @@ class MLPGenerator(Generator):
 
     def cotangent(self, u, slopes): return self.layers.cotangent(u, slopes)
 
+    def gram(self, slopes): return self.layers.gram(slopes)
+
     def _rescale(self, factor, shift):
         self.layers[-1].weight *= factor[:, None]
         self.layers[-1].bias.mul_(factor).add_(shift)
 
-# %% ../nbs/01_generators.ipynb #82cb2d50
+# %% ../nbs/01_generators.ipynb #d37fe71a
 class MMGenerator(Generator):
     """Matrix-multiplication layers with ELU activations: latent matrix → hidden matrices → output matrix, read row by row.
 
@@ -148,7 +168,7 @@ class MMGenerator(Generator):
         if len(self.latent_shape) != 2: raise ValueError(f"the latent must be a matrix, got the shape {self.latent_shape}")
         shapes = [self.latent_shape, *[tuple(hidden)] * (num_hidden + 1), tuple(output)]
         self.layers: Any = _Chain(MMLayer(a, b) for a, b in zip(shapes, shapes[1:]))
-        self.layers[-1].scale = torch.ones(*output)
+        self.layers[-1].scale = self._matrix(torch.ones(m))
 
     def trace(self, z):
         out, slopes = self.layers.trace(self._latent(z))
@@ -157,6 +177,10 @@ class MMGenerator(Generator):
     def tangent(self, t, slopes): return self.layers.tangent(t.unflatten(-1, self.latent_shape), slopes).flatten(-2)[..., :self.num_weights]
 
     def cotangent(self, u, slopes): return self.layers.cotangent(self._matrix(u), slopes).flatten(-2)
+
+    def gram(self, slopes):
+        product = self.layers.gram(slopes)
+        return lambda t: product(t.unflatten(-1, self.latent_shape)).flatten(-2)
 
     def _matrix(self, u):
         "A vector of weights as the output matrix, the surplus filled with zeros."
@@ -168,7 +192,7 @@ class MMGenerator(Generator):
         last.scale *= factor
         last.right_bias.mul_(factor).add_(self._matrix(shift))
 
-# %% ../nbs/01_generators.ipynb #6d431a99
+# %% ../nbs/01_generators.ipynb #b1f43449
 class IndependentGenerator(Generator):
     "Generators side by side: each reads its own slice of the latent and makes its own slice of the weights. $J$ is block-diagonal."
     def __init__(self,
@@ -190,10 +214,14 @@ class IndependentGenerator(Generator):
 
     def cotangent(self, u, slopes): return torch.cat([g.cotangent(part, s) for (g, part), s in zip(self._pieces(u), slopes)], -1)
 
+    def gram(self, slopes):
+        products = [g.gram(s) for g, s in zip(self.generators, slopes)]
+        return lambda t: torch.cat([product(part) for product, (_, part) in zip(products, self._parts(t))], -1)
+
     def _rescale(self, factor, shift):
         for (g, f), (_, s) in zip(self._pieces(factor), self._pieces(shift)): g._rescale(f, s)
 
-# %% ../nbs/01_generators.ipynb #5a10525c
+# %% ../nbs/01_generators.ipynb #e6fb7e31
 class CorreMMGenerator(Generator):
     """A shared trunk of two matrix-multiplication layers that feeds one generator per slice of the weights.
 
@@ -219,14 +247,21 @@ class CorreMMGenerator(Generator):
         theta, slices = self.slices.trace(h.flatten(-2))
         return theta, [trunk, slope, slices]
 
-    def tangent(self, t, slopes):
-        trunk, slope, slices = slopes
-        return self.slices.tangent((self.trunk.tangent(t.unflatten(-1, self.latent_shape), trunk) * slope).flatten(-2), slices)
+    def tangent(self, t, slopes): return self.slices.tangent(self._up(t, slopes), slopes[-1])
 
-    def cotangent(self, u, slopes):
-        trunk, slope, slices = slopes
-        u = self.slices.cotangent(u, slices).unflatten(-1, self.trunk[-1].out_shape)
-        return self.trunk.cotangent(u * slope, trunk).flatten(-2)
+    def cotangent(self, u, slopes): return self._down(self.slices.cotangent(u, slopes[-1]), slopes)
+
+    def gram(self, slopes):
+        product = self.slices.gram(slopes[-1])
+        return lambda t: self._down(product(self._up(t, slopes)), slopes)
+
+    def _up(self, t, slopes):
+        trunk, slope, _ = slopes
+        return (self.trunk.tangent(t.unflatten(-1, self.latent_shape), trunk) * slope).flatten(-2)
+
+    def _down(self, u, slopes):
+        trunk, slope, _ = slopes
+        return self.trunk.cotangent(u.unflatten(-1, self.trunk[-1].out_shape) * slope, trunk).flatten(-2)
 
     def _rescale(self, factor, shift): self.slices._rescale(factor, shift)
 

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['MMLayer', 'matching', 'Layout', 'Reparameterised']
 
-# %% ../nbs/00_layers.ipynb #fe3b7342
+# %% ../nbs/00_layers.ipynb #5820caec
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-# %% ../nbs/00_layers.ipynb #c9fec035
+# %% ../nbs/00_layers.ipynb #86752d38
 class MMLayer(nn.Module):
     """Matrix-multiplication layer, `(..., a, b)` → `(..., a', b')`: $s \\odot [(W_l X + B_l) W_r] + B_r$.
 
@@ -22,7 +22,7 @@ class MMLayer(nn.Module):
     Raises `ValueError` for an input whose last two sizes are not `in_shape`.
     Source: Uppal et al. (2023), after kernel implicit variational inference (Shi et al., 2018).
     """
-    scale: Tensor
+    scale: Tensor | None
 
     def __init__(self,
         in_shape: Sequence[int],   # $(a, b)$
@@ -33,24 +33,36 @@ class MMLayer(nn.Module):
         (a, b), (c, d) = self.in_shape, self.out_shape
         self.left, self.left_bias = nn.Parameter(torch.randn(c, a) / a**0.5), nn.Parameter(torch.zeros(c, b))
         self.right, self.right_bias = nn.Parameter(torch.randn(b, d) / b**0.5), nn.Parameter(torch.zeros(c, d))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", None)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] != self.in_shape:
             raise ValueError(f"MMLayer expects input (..., {self.in_shape[0]}, {self.in_shape[1]}), got {tuple(x.shape)}")
-        return (self.left @ x + self.left_bias) @ self.right * self.scale + self.right_bias
+        return self._scaled((self.left @ x + self.left_bias) @ self.right) + self.right_bias
 
     def tangent(self, t: Tensor) -> Tensor:
         "The directional derivative: $T \\mapsto s \\odot (W_l T W_r)$, shape `(..., a, b)` → `(..., a', b')`."
-        return self.left @ t @ self.right * self.scale
+        return self._scaled(self.left @ (t @ self.right))
 
     def cotangent(self, u: Tensor) -> Tensor:
         "The adjoint of `tangent`: $U \\mapsto W_l^\\top (s \\odot U) W_r^\\top$, shape `(..., a', b')` → `(..., a, b)`."
-        return self.left.T @ (u * self.scale @ self.right.T)
+        return self.left.T @ (self._scaled(u) @ self.right.T)
+
+    def gram(self) -> Callable[[Tensor], Tensor]:
+        "The map `cotangent(tangent(T))`, `(..., a, b)` → `(..., a, b)`, through Gram matrices of the factors that are formed once."
+        scale = torch.ones_like(self.left[:, :1]) if self.scale is None else self.scale
+        mixed = (scale != scale[:, :1]).any(1, keepdim=True)
+        left, few = self.left * scale[:, :1] * ~mixed, mixed[:, 0].nonzero()[:, 0]
+        L, R = left.T @ left, self.right @ self.right.T
+        if not len(few): return lambda t: L @ (t @ R)
+        rows, squares = self.left[few], scale[few]**2
+        return lambda t: L @ (t @ R) + rows.T @ (squares * (rows @ t @ self.right) @ self.right.T)
+
+    def _scaled(self, y): return y if self.scale is None else y * self.scale
 
     def extra_repr(self) -> str: return f"{self.in_shape} → {self.out_shape}"
 
-# %% ../nbs/00_layers.ipynb #52c86907
+# %% ../nbs/00_layers.ipynb #3549c77e
 def matching(
     names: Sequence[str],     # dotted names, as `named_parameters` gives them
     patterns: Sequence[str],  # globs: `*` within a level, `**` across levels
@@ -65,7 +77,7 @@ def matching(
         chosen.update(hits)
     return [n for n in names if n in chosen]
 
-# %% ../nbs/00_layers.ipynb #d2d7c2c2
+# %% ../nbs/00_layers.ipynb #752a1d60
 class Layout:
     """Named tensors `{name: (..., *shape)}` ↔ one vector `(..., m)`.
 
@@ -88,10 +100,10 @@ class Layout:
             raise ValueError(f"there are {self.num_weights} weights: theta must be (..., {self.num_weights}), got {tuple(theta.shape)}")
         return {n: part.reshape(*theta.shape[:-1], *s) for (n, s), part in zip(self.shapes.items(), theta.split(self.sizes, -1))}
 
-# %% ../nbs/00_layers.ipynb #7561fa7b
+# %% ../nbs/00_layers.ipynb #e4417508
 def _norms(module): return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
-# %% ../nbs/00_layers.ipynb #e125a672
+# %% ../nbs/00_layers.ipynb #ba7a3537
 class Reparameterised(nn.Module):
     """A network whose chosen weights are an argument: `network(theta, x)`.
 

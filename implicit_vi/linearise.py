@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# %% ../nbs/02_linearise.ipynb #7d492635
+# %% ../nbs/02_linearise.ipynb #d67bb88b
 class Linearisation(NamedTuple):
-    "A generator near latents `z`: $g(z + t) \\approx$ `value + jvp(t)`; all three are differentiable in the generator's parameters."
+    "A generator near latents `z`: $g(z + t) \\approx$ `value + jvp(t)`; all are differentiable in the generator's parameters."
     value: Tensor                      # $g(z)$, `(S, m)`
     jvp: Callable[[Tensor], Tensor]    # $t \mapsto J t$, `(..., S, d)` → `(..., S, m)`
     vjp: Callable[[Tensor], Tensor]    # $u \mapsto J^\top u$, `(..., S, m)` → `(..., S, d)`
+    gram: Callable[[Tensor], Tensor]   # $t \mapsto J^\top J t$, `(..., S, d)` → `(..., S, d)`
     z: Tensor                          # the latents, `(S, d)`
 
 # %% ../nbs/02_linearise.ipynb #47999555
@@ -29,22 +30,22 @@ def _over_leading(f):
         return g(v)
     return mapped
 
-# %% ../nbs/02_linearise.ipynb #31a30ee7
+# %% ../nbs/02_linearise.ipynb #8a2a0db0
 def linearise(
     generator: Callable[[Tensor], Tensor],  # a `Generator`, or any function `(S, d)` → `(S, m)` that treats rows alike and apart
     z: Tensor,                              # latents, `(S, d)`
 ) -> Linearisation:
     """The value of a generator and its Jacobian products, from one forward pass.
 
-    A generator with `trace`, `tangent` and `cotangent` brings its own products, any other function goes through `torch.func`.
+    A generator with `trace`, `tangent`, `cotangent` and `gram` brings its own products, any other function goes through `torch.func`.
     Raises `ValueError` unless `z` is `(S, d)`. Source: Uppal et al. (2023), the linearisation behind the bounds L' and L''.
     """
     if z.ndim != 2: raise ValueError(f"z must be a batch of flat latents (S, d), got {tuple(z.shape)}")
     if hasattr(generator, "trace"):
         own: Any = generator
         value, slopes = own.trace(z)
-        return Linearisation(value, lambda t: own.tangent(t, slopes), lambda u: own.cotangent(u, slopes), z)
+        return Linearisation(value, lambda t: own.tangent(t, slopes), lambda u: own.cotangent(u, slopes), own.gram(slopes), z)
     value, pull = torch.func.vjp(generator, z)[:2]
     vjp = lambda u: pull(u)[0]
     push = torch.func.vjp(vjp, torch.zeros_like(value))[1]
-    return Linearisation(value, _over_leading(lambda t: push(t)[0]), _over_leading(vjp), z)
+    return Linearisation(value, _over_leading(lambda t: push(t)[0]), _over_leading(vjp), _over_leading(lambda t: vjp(push(t)[0])), z)

@@ -47,6 +47,17 @@ def test_products_are_those_of_the_jacobian(case):
     torch.testing.assert_close(products.value, generator(z))
     torch.testing.assert_close(products.jvp(t)[:, 0], t[:, 0] @ J.T)
     torch.testing.assert_close(products.vjp(u)[:, 0], u[:, 0] @ J)
+    torch.testing.assert_close(products.gram(t)[:, 0], t[:, 0] @ J.T @ J)
+
+
+def test_gram_after_initialisation_is_still_the_product(case):
+    "Scales that change within a row of the output matrix, at its ends as between tensors of a network, and none at all."
+    generator = case().double()
+    z, t = torch.randn(3, generator.latent_dim).double(), torch.randn(3, generator.latent_dim).double()
+    for std in (torch.ones(generator.num_weights), (torch.arange(generator.num_weights) // 9 + 1.), torch.rand(generator.num_weights)):
+        generator.initialise(torch.zeros(generator.num_weights).double(), std.double())
+        products = linearise(generator, z)
+        torch.testing.assert_close(products.gram(t), products.vjp(products.jvp(t)))
 
 
 def test_state_is_whole(case):
