@@ -76,7 +76,7 @@ def _smallest_pair(X: Tensor, GX: Tensor) -> Tensor:
     smallest = torch.linalg.eigh(A + left_out)[1][..., 0]
     return ((W @ smallest[..., None])[..., 0] / size[..., 0].T).to(X.dtype)
 
-# %% ../nbs/03_bounds.ipynb #4713f7a1
+# %% ../nbs/03_bounds.ipynb #ca3bd6cf
 def smallest_singular_value(
     J: Linearisation,     # of a generator, at `S` latents
     sigma: float,         # standard deviation of the noise on the weights
@@ -84,8 +84,9 @@ def smallest_singular_value(
 ) -> Entropy:             # an estimate of L'' from above at each latent; diagnostics `residual`, `smallest_singular_value`
     """L'' with $s_d$ from LOBPCG: $\\frac d2 \\log(s_d^2 + \\sigma^2)$.
 
-    Costs `iterations` + 1 `gram`, and one more for the gradient. A Rayleigh quotient never lies below $s_d^2$, so a truncated iteration *overestimates* the bound. `residual` is
-    $\\lVert J^\\top J v - \\lambda v \\rVert / \\lambda$: some eigenvalue lies within $\\lambda (1 \\pm \\text{residual})$.
+    Costs `iterations` + 1 `gram`, and one more for the gradient. A Rayleigh quotient never lies below $s_d^2$, so a truncated
+    iteration *overestimates* the bound. `residual` is $\\lVert J^\\top J v - \\lambda v \\rVert / \\lambda$: some eigenvalue lies
+    within $\\lambda (1 \\pm \\text{residual})$.
     Source: Uppal et al. (2023), L''. Raises `ValueError` for $\\sigma \\le 0$ or a negative number of iterations.
     """
     if iterations < 0: raise ValueError(f"iterations must not be negative, got {iterations}")

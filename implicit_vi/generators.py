@@ -57,7 +57,7 @@ class _Chain(nn.ModuleList):
         for layer, slope in zip(self[-2::-1], slopes[::-1]): u = layer.cotangent(u * slope)
         return u
 
-# %% ../nbs/01_generators.ipynb #b9db7f39
+# %% ../nbs/01_generators.ipynb #3e32dcd6
 class Generator(nn.Module):
     """A map $g: \\mathbb{R}^d \\to \\mathbb{R}^m$ that knows its derivative.
 
@@ -105,9 +105,10 @@ class Generator(nn.Module):
         mean: Tensor,  # what each weight is to be on average over the latent, `(m,)`
         std: Tensor,   # by how much it is to vary with the latent, `(m,)`
     ) -> "Generator":
-        """Rescale the outputs in place so that, over $z$, weight $j$ has mean `mean[j]`, and a run of equal entries of `std` that variance on average.
+        """Rescale the outputs in place to have, over $z$, these means and standard deviations.
 
-        Such a run is a tensor of the network, or a single weight. The present moments are measured on 64 to 1024 latents, fewer for larger generators.
+        Weights in a run of equal `std`, such as a tensor of the network, are rescaled alike: it is their mean variance that fits.
+        The present moments are measured on 64 to 1024 latents, fewer for larger generators.
         """
         for name, v in (("mean", mean), ("std", std)):
             if v.shape != (self.num_weights,): raise ValueError(f"{name} must be ({self.num_weights},), got {tuple(v.shape)}")
