@@ -22,7 +22,7 @@ class Entropy(NamedTuple):
     value: Tensor                   # nats, `(S,)`; differentiable in the generator's parameters
     diagnostics: dict[str, Tensor]  # each `(S,)`; always `residual`, the relative residual of the solver
 
-# %% ../nbs/03_bounds.ipynb #7ca0e9d0
+# %% ../nbs/03_bounds.ipynb #8fb1a4b3
 def _constant(J: Linearisation, sigma: float) -> float:
     "The part of the entropy that does not depend on the Jacobian."
     if not sigma > 0: raise ValueError(f"sigma must be positive, or the density does not exist; got {sigma}")
@@ -32,6 +32,13 @@ def _constant(J: Linearisation, sigma: float) -> float:
 def _with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
     "The value of one tensor and the gradient of another."
     return value.detach() + (surrogate - surrogate.detach())
+
+def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor], Tensor]:
+    "The product $J^\\top J t$, its matrix multiplications in another precision."
+    if precision is None: return J.gram
+    def reduced(t):
+        with torch.autocast(t.device.type, precision): return J.gram(t).to(t.dtype)
+    return reduced
 
 # %% ../nbs/03_bounds.ipynb #4d5d485b
 def exact_logdet(
@@ -76,11 +83,12 @@ def _smallest_pair(X: Tensor, GX: Tensor) -> Tensor:
     smallest = torch.linalg.eigh(A + left_out)[1][..., 0]
     return ((W @ smallest[..., None])[..., 0] / size[..., 0].T).to(X.dtype)
 
-# %% ../nbs/03_bounds.ipynb #ca3bd6cf
+# %% ../nbs/03_bounds.ipynb #decb527d
 def smallest_singular_value(
     J: Linearisation,     # of a generator, at `S` latents
     sigma: float,         # standard deviation of the noise on the weights
     iterations: int = 5,  # of LOBPCG
+    precision: torch.dtype | None = None,  # of the matrix products, such as `torch.bfloat16`; that of the generator unless given
 ) -> Entropy:             # an estimate of L'' from above at each latent; diagnostics `residual`, `smallest_singular_value`
     """L'' with $s_d$ from LOBPCG: $\\frac d2 \\log(s_d^2 + \\sigma^2)$.
 
@@ -90,17 +98,17 @@ def smallest_singular_value(
     Source: Uppal et al. (2023), L''. Raises `ValueError` for $\\sigma \\le 0$ or a negative number of iterations.
     """
     if iterations < 0: raise ValueError(f"iterations must not be negative, got {iterations}")
-    d, constant = J.z.shape[-1], _constant(J, sigma)
+    d, constant, gram = J.z.shape[-1], _constant(J, sigma), _gram(J, precision)
     with torch.no_grad():
         v = torch.randn_like(J.z)
         v = v / v.norm(dim=-1, keepdim=True)
-        Gv = J.gram(v)
+        Gv = gram(v)
         p, Gp = torch.zeros_like(v), torch.zeros_like(v)
         for i in range(iterations + 1):
             squared = (v * Gv).sum(-1, keepdim=True).clamp(min=0)
             r = Gv - squared * v
             if i == iterations: break
-            X, GX = torch.stack([v, r, p]), torch.stack([Gv, J.gram(r), Gp])
+            X, GX = torch.stack([v, r, p]), torch.stack([Gv, gram(r), Gp])
             c = _smallest_pair(X, GX).T[..., None]
             p, Gp = (c[1:] * X[1:]).sum(0), (c[1:] * GX[1:]).sum(0)
             v, Gv = c[0] * X[0] + p, c[0] * GX[0] + Gp
@@ -108,7 +116,7 @@ def smallest_singular_value(
             v, Gv = v / norm, Gv / norm
         squared = squared[..., 0]
         residual = r.norm(dim=-1) / squared.clamp(min=torch.finfo(r.dtype).tiny)
-    if torch.is_grad_enabled(): squared = _with_gradient(squared, (v * J.gram(v)).sum(-1))
+    if torch.is_grad_enabled(): squared = _with_gradient(squared, (v * gram(v)).sum(-1))
     return Entropy(d / 2 * torch.log(squared + sigma**2) + constant,
                    {"residual": residual, "smallest_singular_value": squared.detach().sqrt()})
 
@@ -133,12 +141,13 @@ def _lanczos(product, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor
         T = T + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
     return torch.stack(basis[:-1]), T, off[-1]
 
-# %% ../nbs/03_bounds.ipynb #4fcd7280
+# %% ../nbs/03_bounds.ipynb #987133d8
 def stochastic_logdet(
     J: Linearisation,   # of a generator, at `S` latents
     sigma: float,       # standard deviation of the noise on the weights
     steps: int = 10,    # of Lanczos, at most $d$
     probes: int = 1,    # random vectors to average over, for each latent
+    precision: torch.dtype | None = None,  # of the matrix products, such as `torch.bfloat16`; that of the generator unless given
 ) -> Entropy:           # an estimate of L' at each latent
     """L' by stochastic Lanczos quadrature; its gradient by conjugate gradients in the same Krylov space.
 
@@ -148,10 +157,10 @@ def stochastic_logdet(
     Raises `ValueError` for $\\sigma \\le 0$ or fewer than one step or probe.
     """
     if steps < 1 or probes < 1: raise ValueError(f"steps and probes must be at least 1, got steps={steps} and probes={probes}")
-    d, constant = J.z.shape[-1], _constant(J, sigma)
+    d, constant, gram = J.z.shape[-1], _constant(J, sigma), _gram(J, precision)
     with torch.no_grad():
         signs = torch.randint(2, (probes, *J.z.shape), device=J.z.device).to(J.z.dtype) * 2 - 1
-        Q, T, outside = _lanczos(J.gram, signs, min(steps, d))
+        Q, T, outside = _lanczos(gram, signs, min(steps, d))
         eigenvalues, vectors = torch.linalg.eigh(T.double())
         eigenvalues, first = eigenvalues.clamp(min=0) + sigma**2, vectors[..., 0, :]
         value = (d / 2 * (first**2 * eigenvalues.log()).sum(-1)).mean(0).to(J.z.dtype)
@@ -159,7 +168,7 @@ def stochastic_logdet(
         residual = (outside * y[..., -1].abs()).mean(0)
         u = d**0.5 * torch.einsum("...k,k...d->...d", y, Q)
     if torch.is_grad_enabled() and J.value.requires_grad:
-        value = _with_gradient(value, (u * J.gram(signs)).sum(-1).mean(0) / 2)
+        value = _with_gradient(value, (u * gram(signs)).sum(-1).mean(0) / 2)
     return Entropy(value + constant, {"residual": residual})
 
 # %% ../nbs/03_bounds.ipynb #440ca2c4
