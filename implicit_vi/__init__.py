@@ -1,8 +1,9 @@
 __version__ = "0.1.0"
 
+from .architectures import derive_generator, load_generator, make_generator
 from .bnn import ELBO, ImplicitBNN
 from .bounds import exact_logdet, smallest_singular_value, stochastic_logdet
-from .generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MMGenerator, make_generator
+from .generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MMGenerator
 from .layers import Reparameterised
 from .likelihoods import Bernoulli, Categorical, Gaussian
 from .linearise import linearise
@@ -11,5 +12,5 @@ from .training import fit
 
 __all__ = [
     "ELBO", "Bernoulli", "Categorical", "CorreMMGenerator", "Gaussian", "ImplicitBNN", "ImplicitPosterior", "IndependentGenerator",
-    "MLPGenerator", "MMGenerator", "Reparameterised", "WeightSamples", "exact_logdet", "fit", "linearise", "make_generator",
-    "smallest_singular_value", "stochastic_logdet"]
+    "MLPGenerator", "MMGenerator", "Reparameterised", "WeightSamples", "derive_generator", "exact_logdet", "fit", "linearise",
+    "load_generator", "make_generator", "smallest_singular_value", "stochastic_logdet"]

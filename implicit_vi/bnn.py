@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ELBO', 'ImplicitBNN']
 
-# %% ../nbs/06_bnn.ipynb #37ec52e8
+# %% ../nbs/06_bnn.ipynb #df092de1
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
+from .architectures import make_generator
 from .bounds import Entropy
-from .generators import Generator, fan_in_std, make_generator
+from .generators import Generator, fan_in_std
 from .layers import Reparameterised
 from .likelihoods import likelihood_named
 from .posterior import ImplicitPosterior, WeightSamples
@@ -34,7 +35,7 @@ class ELBO(NamedTuple):
         "The objective: `log_likelihood + prior_weight * log_prior + entropy_weight * entropy`."
         return self.log_likelihood + self.prior_weight * self.log_prior + self.entropy_weight * self.entropy
 
-# %% ../nbs/06_bnn.ipynb #91e0d035
+# %% ../nbs/06_bnn.ipynb #8bfcda01
 class ImplicitBNN(nn.Module):
     """A network with an implicit posterior over its weights.
 
@@ -44,7 +45,7 @@ class ImplicitBNN(nn.Module):
     def __init__(self,
         network: nn.Module,                                           # any module; copied, not changed
         likelihood: str | nn.Module = "categorical",                  # `categorical`, `bernoulli`, `gaussian`, or a likelihood of one's own
-        generator: str | Generator | None = None,                     # `mlp`, `mm`, a generator of as many weights; by size unless given
+        generator: str | Generator | None = None,                     # `mlp`, `mm`, `correlated`, or one's own; by size unless given
         prior: Distribution | None = None,                            # over one weight or the vector of all; standard normal unless given
         noise: float = 1e-2,                                          # $\sigma$, in the units of the weights
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",  # an estimator of the entropy
@@ -60,7 +61,7 @@ class ImplicitBNN(nn.Module):
         self.prior = prior or Normal(0., 1., validate_args=False)
         self.prior_weight, self.entropy_weight = prior_weight, entropy_weight
         m, base = self.network.num_weights, self.network.initial
-        if generator is None or isinstance(generator, str): generator = make_generator(m, generator)
+        if generator is None or isinstance(generator, str): generator = make_generator(self.network.layout, generator)
         if generator.num_weights != m:
             raise ValueError(f"the generator makes {generator.num_weights} weights, the network has {m} stochastic ones")
         generator.to(base.device, base.dtype)

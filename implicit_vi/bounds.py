@@ -40,7 +40,7 @@ def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor],
         with torch.autocast(t.device.type, precision): return J.gram(t).to(t.dtype)
     return reduced
 
-# %% ../nbs/03_bounds.ipynb #4d5d485b
+# %% ../nbs/03_bounds.ipynb #2ab9abf2
 def exact_logdet(
     J: Linearisation,       # of a generator, at `S` latents
     sigma: float,           # standard deviation of the noise on the weights
@@ -61,7 +61,7 @@ def exact_logdet(
     value = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(J.z.dtype)
 
     def block_gradient(start, columns):
-        return (inverse[:, start:start + len(columns)].permute(1, 0, 2) * J.gram(columns)).sum((0, -1)) / 2
+        return (inverse[:, start:start + len(columns)].permute(1, 0, 2) * J.gram(columns)).sum((0, -1))
 
     if torch.is_grad_enabled() and J.value.requires_grad:
         value = _with_gradient(value, torch.stack([checkpoint(block_gradient, i * block_size, b, use_reentrant=False)
@@ -83,7 +83,7 @@ def _smallest_pair(X: Tensor, GX: Tensor) -> Tensor:
     smallest = torch.linalg.eigh(A + left_out)[1][..., 0]
     return ((W @ smallest[..., None])[..., 0] / size[..., 0].T).to(X.dtype)
 
-# %% ../nbs/03_bounds.ipynb #decb527d
+# %% ../nbs/03_bounds.ipynb #72f5ed7f
 def smallest_singular_value(
     J: Linearisation,     # of a generator, at `S` latents
     sigma: float,         # standard deviation of the noise on the weights
@@ -116,7 +116,7 @@ def smallest_singular_value(
             v, Gv = v / norm, Gv / norm
         squared = squared[..., 0]
         residual = r.norm(dim=-1) / squared.clamp(min=torch.finfo(r.dtype).tiny)
-    if torch.is_grad_enabled(): squared = _with_gradient(squared, (v * gram(v)).sum(-1))
+    if torch.is_grad_enabled(): squared = _with_gradient(squared, 2 * (v * gram(v)).sum(-1))
     return Entropy(d / 2 * torch.log(squared + sigma**2) + constant,
                    {"residual": residual, "smallest_singular_value": squared.detach().sqrt()})
 
@@ -141,7 +141,7 @@ def _lanczos(product, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor
         T = T + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
     return torch.stack(basis[:-1]), T, off[-1]
 
-# %% ../nbs/03_bounds.ipynb #987133d8
+# %% ../nbs/03_bounds.ipynb #32a1401d
 def stochastic_logdet(
     J: Linearisation,   # of a generator, at `S` latents
     sigma: float,       # standard deviation of the noise on the weights
@@ -168,10 +168,10 @@ def stochastic_logdet(
         residual = (outside * y[..., -1].abs()).mean(0)
         u = d**0.5 * torch.einsum("...k,k...d->...d", y, Q)
     if torch.is_grad_enabled() and J.value.requires_grad:
-        value = _with_gradient(value, (u * gram(signs)).sum(-1).mean(0) / 2)
+        value = _with_gradient(value, (u * gram(signs)).sum(-1).mean(0))
     return Entropy(value + constant, {"residual": residual})
 
-# %% ../nbs/03_bounds.ipynb #440ca2c4
+# %% ../nbs/03_bounds.ipynb #314ab7cb
 ESTIMATORS: dict[str, Callable[..., Entropy]] = {f.__name__: f for f in (exact_logdet, smallest_singular_value, stochastic_logdet)}
 
 def entropy_estimator(

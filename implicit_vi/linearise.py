@@ -5,20 +5,22 @@
 # %% auto #0
 __all__ = ['Linearisation', 'linearise']
 
-# %% ../nbs/02_linearise.ipynb #82c4d3fc
+# %% ../nbs/02_linearise.ipynb #1e5a2fa9
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-# %% ../nbs/02_linearise.ipynb #d67bb88b
+from .layers import linear_map
+
+# %% ../nbs/02_linearise.ipynb #18361d65
 class Linearisation(NamedTuple):
     "A generator near latents `z`: $g(z + t) \\approx$ `value + jvp(t)`; all are differentiable in the generator's parameters."
     value: Tensor                      # $g(z)$, `(S, m)`
     jvp: Callable[[Tensor], Tensor]    # $t \mapsto J t$, `(..., S, d)` → `(..., S, m)`
     vjp: Callable[[Tensor], Tensor]    # $u \mapsto J^\top u$, `(..., S, m)` → `(..., S, d)`
-    gram: Callable[[Tensor], Tensor]   # $t \mapsto J^\top J t$, `(..., S, d)` → `(..., S, d)`
+    gram: Callable[[Tensor], Tensor]   # $t \mapsto J^\top J t$, `(..., S, d)` → `(..., S, d)`, differentiable through $J t$ alone
     z: Tensor                          # the latents, `(S, d)`
 
 # %% ../nbs/02_linearise.ipynb #47999555
@@ -30,7 +32,7 @@ def _over_leading(f):
         return g(v)
     return mapped
 
-# %% ../nbs/02_linearise.ipynb #8a2a0db0
+# %% ../nbs/02_linearise.ipynb #933d47be
 def linearise(
     generator: Callable[[Tensor], Tensor],  # a `Generator`, or any function `(S, d)` → `(S, m)` that treats rows alike and apart
     z: Tensor,                              # latents, `(S, d)`
@@ -46,6 +48,6 @@ def linearise(
         value, slopes = own.trace(z)
         return Linearisation(value, lambda t: own.tangent(t, slopes), lambda u: own.cotangent(u, slopes), own.gram(slopes), z)
     value, pull = torch.func.vjp(generator, z)[:2]
-    vjp = lambda u: pull(u)[0]
-    push = torch.func.vjp(vjp, torch.zeros_like(value))[1]
-    return Linearisation(value, _over_leading(lambda t: push(t)[0]), _over_leading(vjp), _over_leading(lambda t: vjp(push(t)[0])), z)
+    push = torch.func.vjp(lambda u: pull(u)[0], torch.zeros_like(value))[1]
+    jvp, vjp = _over_leading(lambda t: push(t)[0]), _over_leading(lambda u: pull(u)[0])
+    return Linearisation(value, jvp, vjp, lambda t: linear_map(jvp(t), vjp, jvp), z)

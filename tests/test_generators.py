@@ -2,8 +2,9 @@
 import pytest
 import torch
 
+from implicit_vi.architectures import make_generator
 from implicit_vi.bounds import ESTIMATORS
-from implicit_vi.generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MMGenerator, make_generator
+from implicit_vi.generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MMGenerator
 from implicit_vi.linearise import linearise
 
 
@@ -20,7 +21,8 @@ CASES = {
     "nested": lambda: IndependentGenerator([IndependentGenerator(slices()), MLPGenerator(2, [3], 4)]),
     "correlated": lambda: CorreMMGenerator((3, 3), [(4, 5), (6, 3)], slices()),
     "by name, small": lambda: make_generator(50),
-    "by name, large": lambda: make_generator(6000),
+    "by name, larger": lambda: make_generator(6000),
+    "derived": lambda: make_generator(6000, "correlated"),
 }
 
 
