@@ -18,10 +18,10 @@ IMAGES = "docs/images/readme"  # every picture of README.md begins so
 NOTICE = f"<!-- Rendered from {NOTEBOOK} by `make readme`: change the notebook, not this file. -->\n\n"
 
 
-def shown(path: Path) -> nbformat.NotebookNode:
-    "What a reader sees of the notebook: no hidden cells, and directives turned into tags."
-    processed = NBProcessor(path, rm_directives="quarto", process=True,
-        procs=[populate_language, strip_ansi, hide_line, filter_stream_, rm_export, clean_magics, hide_]).nb
+def shown(path: Path, exported: bool = False) -> nbformat.NotebookNode:
+    "What a reader sees of the notebook: no hidden cells, exported ones if asked for, and directives turned into tags."
+    processors = [populate_language, strip_ansi, hide_line, filter_stream_, *[rm_export] * (not exported), clean_magics, hide_]
+    processed = NBProcessor(path, rm_directives="quarto", process=True, procs=processors).nb
     notebook = nbformat.reads(nb2str(processed), as_version=4)
     for cell, source in zip(notebook.cells, processed.cells, strict=True):
         if cell.cell_type != "code": continue
@@ -29,8 +29,9 @@ def shown(path: Path) -> nbformat.NotebookNode:
         cell.source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("#|")).strip()
         cell.metadata.tags = [f"{name}-{directives[name]}" for name in ("echo", "output", "include") if name in directives]
         cell.metadata.alt = directives.get("fig-alt", directives.get("fig-cap", "")).strip("\"'")
+        cell.metadata.directives = dict(directives)
     notebook.metadata.language_info = {"name": "python"}
-    notebook.cells = [cell for cell in notebook.cells if "include-false" not in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if cell.source and "include-false" not in cell.metadata.get("tags", [])]
     return notebook
 
 

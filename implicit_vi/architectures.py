@@ -232,8 +232,9 @@ def derive_generator(
     return CorreMMGenerator(latent, [first, trunk], [
         MMGenerator(shape, hidden, (isqrt(n), -(-n // isqrt(n))), num_hidden, n) for shape, n in zip(inputs, _blocks(layout, k))])
 
-# %% ../nbs/01a_architectures.ipynb #1e989f60
-def _mlp(layout: Layout) -> Generator: return MLPGenerator(64, [128, 128], layout.num_weights)
+# %% ../nbs/01a_architectures.ipynb #ac3a03b6
+def _mlp(layout: Layout) -> Generator:
+    return MLPGenerator(max(1, min(64, layout.num_weights // 2)), [128, 128], layout.num_weights)
 
 def _mm(layout: Layout) -> Generator:
     rows = isqrt(layout.num_weights)

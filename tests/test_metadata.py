@@ -58,7 +58,7 @@ def test_setup_hands_over_settings(settings, built):
 
 def test_dependencies_and_extras(settings, built):
     extras = {key.removesuffix("_requirements"): value.split() for key, value in settings.items() if key.endswith("_requirements")}
-    assert set(built.metadata.get_all("Provides-Extra")) == set(extras) == {"experiments", "dev"}
+    assert set(built.metadata.get_all("Provides-Extra")) == set(extras) == {"experiments", "dev", "docs"}
     needed = [Requirement(r) for r in built.requires]
 
     def wanted(extra): return {str(Requirement(f"{r.name}{r.specifier}")) for r in needed if bool(r.marker) == bool(extra) and

@@ -1,0 +1,234 @@
+"Reference: an entry for every public name, read from the exported modules without importing them."
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+from typing import NamedTuple
+
+import pages
+from readme import ROOT, shown
+
+PACKAGE = ROOT/"implicit_vi"
+LONGEST = 20  # lines of an example
+
+
+class Entry(NamedTuple):
+    name: str                   # `predict`
+    kind: str                   # `class`, `function`, `method`, `property`, `data`
+    signature: str              # from the bracket on
+    text: str                   # the docstring
+    parameters: dict[str, str]  # name → its comment
+    returns: str                # comment on what is returned
+    members: list["Entry"]      # public methods of a class
+
+
+class Module(NamedTuple):
+    name: str
+    subtitle: str
+    notebook: Path
+    entries: list[Entry]
+
+
+def comments(source: str) -> dict[int, str]:
+    "Line number → the comment that ends it."
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def function(node: ast.FunctionDef, said: dict[int, str], method: bool = False) -> Entry:
+    """The entry of a function or a method.
+
+    A comment is on the parameter whose line it ends; on the result, where it stands behind the last bracket.
+    """
+    arguments, decorators = node.args, {ast.unparse(d) for d in node.decorator_list}
+    if method and "staticmethod" not in decorators: (arguments.posonlyargs or arguments.args).pop(0)
+    named = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
+    lines = {a.arg: a.end_lineno for a in named if a}
+    last = max([node.lineno, *lines.values()])
+    closing = range(last + (last > node.lineno), max(node.body[0].lineno, node.lineno + 1))
+    parameters = {name: said.get(line, "") if line > node.lineno else "" for name, line in lines.items()}
+    signature = f"({ast.unparse(arguments)})" + (f" -> {ast.unparse(node.returns)}" if node.returns else "")
+    kind = "property" if "property" in decorators else "method" if method else "function"
+    returns = next((said[n] for n in closing if n in said), "")
+    return Entry(node.name, kind, signature, ast.get_docstring(node) or "", parameters, returns, [])
+
+
+def class_(node: ast.ClassDef, said: dict[int, str]) -> Entry:
+    "The entry of a class: its parameters are those of `__init__`, or its annotated fields."
+    methods = {f.name: function(f, said, method=True) for f in node.body if isinstance(f, ast.FunctionDef)}
+    record = any(ast.unparse(b) == "NamedTuple" for b in node.bases) or bool(node.decorator_list)
+    fields = {f.target.id: f for f in node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)} if record else {}
+    parameters, signature = {n: said.get(f.end_lineno or 0, "") for n, f in fields.items()}, "()"
+    if fields:
+        defaults = {n: ast.unparse(f.value) if f.value else "" for n, f in fields.items()}
+        signature = ", ".join(f"{n}: {ast.unparse(f.annotation)}" + f" = {defaults[n]}" * bool(defaults[n]) for n, f in fields.items())
+        signature = f"({signature})"
+    elif "__init__" in methods: signature, parameters = methods["__init__"].signature.partition(" ->")[0], methods["__init__"].parameters
+    return Entry(node.name, "class", signature, ast.get_docstring(node) or "", parameters, "",
+        [m for n, m in methods.items() if not n.startswith("_") and (m.text or m.returns or any(m.parameters.values()))])
+
+
+def read(path: Path) -> Module:
+    "The public names of a module, in the order of its notebook."
+    source = path.read_text(encoding="utf-8")
+    tree, said = ast.parse(source), comments(source)
+    notebook = ROOT/"nbs"/re.search(r"File to edit: \.\./nbs/(.*\.ipynb)\.", source)[1]
+    public, entries = [], []
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        names = [t.id for t in targets if isinstance(t, ast.Name)]
+        if "__all__" in names: public = ast.literal_eval(node.value)
+        elif isinstance(node, ast.FunctionDef): entries.append(function(node, said))
+        elif isinstance(node, ast.ClassDef): entries.append(class_(node, said))
+        elif names: entries.append(Entry(names[0], "data", ast.unparse(node).removeprefix(names[0]), said.get(node.lineno, ""), {}, "", []))
+    return Module(path.stem, ast.get_docstring(tree) or "", notebook, [e for e in entries if e.name in public])
+
+
+def modules() -> list[Module]:
+    "All modules, in the order of their notebooks."
+    return sorted((read(p) for p in PACKAGE.glob("[!_]*.py")), key=lambda m: m.notebook.name)
+
+
+def names(found: list[Module]) -> dict[str, str]:
+    "`fit` → `implicit_vi.training.fit`, and so for methods, as `ImplicitBNN.predict`."
+    full: dict[str, str] = {}
+    for m in found:
+        for e in m.entries:
+            for name in (e.name, *(f"{e.name}.{member.name}" for member in e.members)):
+                full.setdefault(name, f"implicit_vi.{m.name}.{name}")
+    return full
+
+
+class Place(NamedTuple):
+    notebook: Path
+    title: str      # of the notebook
+    heading: str    # above the cell
+    anchor: str     # of that heading
+    exports: bool   # whether the cell is part of the package
+    source: str
+    output: str     # as text
+    names: set[str]  # that the cell mentions
+
+
+def mentioned(source: str) -> set[str]:
+    "The names in a piece of code; those it defines are written `def name`."
+    try: tree = ast.parse(source)
+    except SyntaxError: return set()
+    found = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    found |= {f"def {n.name}" for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    return found | {f"def {n.id}" for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+
+def places() -> list[Place]:
+    "Every cell of code that the site shows."
+    result = []
+    for path in (p for paths in pages.navigation().values() for p in paths):
+        cells = shown(path, exported=True).cells
+        title = cells[0].source.partition("\n")[0].lstrip("# ")
+        for cell, (heading, anchor) in zip(cells, pages.headings(cells)):
+            if cell.cell_type != "code" or "echo-false" in cell.metadata.tags: continue
+            texts = [o.data["text/plain"] for o in cell.outputs if o.output_type == "execute_result" and "text/plain" in o.data]
+            exports = "export" in cell.metadata.directives or "exporti" in cell.metadata.directives
+            result.append(Place(path, title, heading, anchor, exports, cell.source, "\n".join(texts), mentioned(cell.source)))
+    return result
+
+
+def example(entry: Entry, home: Path, found: list[Place]) -> Place | None:
+    "A short lesson that uses the entry, in its own notebook or a recipe; best one that tests nothing, ends in a value and is at home."
+    def rank(p): return bool(re.search(r"^\s*(test_|assert|with expect_fail)", p.source, re.MULTILINE)), not p.output, p.notebook != home
+    near = [p for p in found if entry.name in p.names and not p.exports and (p.notebook == home or pages.section(p.notebook)[0] == "Use")]
+    return min((p for p in near if len(p.source.splitlines()) <= LONGEST), key=rank, default=None)
+
+
+def link(place: Place) -> str:
+    name = place.title if place.heading in ("", place.title) else f"{place.title}: {place.heading}"
+    return f"[{name}](../{pages.page(place.notebook)}.ipynb#{place.anchor})"
+
+
+def block(entry: Entry, module: Module, text, more: tuple[str, ...] = (), depth: int = 5) -> str:
+    "The entry as a directive of Sphinx's Python domain: docstring, parameters, `more`, and its members inside."
+    fields = [f":param {n}: {text(c)}" for n, c in entry.parameters.items() if c]
+    if entry.returns: fields.append(f":returns: {text(entry.returns)}")
+    options, head = [f":module: implicit_vi.{module.name}"], entry.name + entry.signature
+    if entry.kind == "property": options, head = [*options, f":type: {entry.signature.partition('-> ')[2] or 'object'}"], entry.name
+    if entry.kind == "data":
+        kind, _, value = entry.signature.partition(" = ")
+        options, head = [*options, *[f":type: {kind.strip(': ')}"] * bool(kind.strip(": ")), f":value: {value}"], entry.name
+    body = [text(entry.text), "\n".join(fields), *more, *(block(m, module, text, depth=depth - 1) for m in entry.members)]
+    ticks = "`" * depth
+    return f"{ticks}{{py:{entry.kind}}} {head}\n" + "\n".join(options) + "\n\n" + "\n\n".join(filter(None, body)) + f"\n{ticks}"
+
+
+def shown_in(entry: Entry, module: Module, found: list[Place]) -> tuple[str, ...]:
+    "An example of the entry, and the places where it is built and used."
+    parts = []
+    if at := example(entry, module.notebook, found):
+        parts += [f"{{.example}}\nExample, from {link(at)}:", f"```python\n{at.source}\n```"]
+        if at.output: parts.append(f"```text\n{at.output}\n```")
+    built = building(entry, module, found)
+    elsewhere = {p.notebook: p for p in reversed(found) if entry.name in p.names and p.notebook != module.notebook and not p.exports}
+    used = [link(p) for p in reversed(elsewhere.values())][:6]
+    where = [f"Built in {link(built)}"] * bool(built) + [f"used in {', '.join(used)}"] * bool(used)
+    if where: parts.append("{.about}\n" + "; ".join(where) + ".")
+    return tuple(parts)
+
+
+def exported() -> list[str]:
+    "What `from implicit_vi import …` offers."
+    tree = ast.parse((PACKAGE/"__init__.py").read_text(encoding="utf-8"))
+    return next(ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__")
+
+
+def building(entry: Entry, module: Module, found: list[Place]) -> Place | None:
+    "The cell that exports the entry."
+    return next((p for p in found if p.notebook == module.notebook and p.exports and f"def {entry.name}" in p.names), None)
+
+
+def render(module: Module, found: list[Place], text) -> str:
+    "The page of one module."
+    path = f"../{pages.page(module.notebook)}.ipynb"
+    offered = [f"`{e.name}`" for e in module.entries if e.name in exported()]
+    about = f"`implicit_vi.{module.name}`, from the notebook [{module.notebook.name}]({path})"
+    if offered: about += f" · {', '.join(offered)}: also from `implicit_vi`"
+    parts = [f"# {module.name}", f"{{.subtitle}}\n{module.subtitle}", f"{{.about}}\n{about}"]
+    for entry in module.entries:
+        parts.append(block(entry, module, text, shown_in(entry, module, found)))
+    return "\n\n".join(parts) + "\n"
+
+
+def before(notebook: Path, built: Place | None) -> str:
+    "The last paragraph before the cell that builds something, or its heading: what is said of a constant that has no comment."
+    prose = ""
+    for cell in shown(notebook, exported=True).cells:
+        if cell.cell_type == "markdown": prose = cell.source
+        elif built and cell.source == built.source: break
+    return re.split(r"\n\s*\n", prose.strip())[-1].lstrip("# ") if built else ""
+
+
+def contents(found: list[Module], text) -> str:
+    "The first page: every name with the first sentence about it."
+    parts = ["# Reference", "{.subtitle}\nEvery public name, by module",
+        "Shapes are written `(S, B, K)`: draws of the weights, data, outputs. Entropies and log-probabilities are in nats."]
+    for m in found:
+        parts.append(f"## [{m.name}]({m.name}.md)\n\n{m.subtitle}.")
+        lines = [f"- {{py:obj}}`{e.name} <implicit_vi.{m.name}.{e.name}>`: {text(first(e.text))}".rstrip(": ") for e in m.entries]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def first(text: str) -> str:
+    "The first sentence of a docstring."
+    return re.split(r"(?<=\.)\s+(?=[A-Z])|\n\n", text, maxsplit=1)[0].replace("\n", " ")
+
+
+def write(folder: Path, found: list[Module], writer: "pages.Writer") -> None:
+    "All pages of Reference in `folder`."
+    folder.mkdir(parents=True)
+    seen = places()
+    for i, m in enumerate(found):
+        entries = [e if e.text else e._replace(text=before(m.notebook, building(e, m, seen))) for e in m.entries]
+        found[i] = m = m._replace(entries=entries)
+        def text(t, m=m): return writer.markdown(t, f"nbs/{m.notebook.name}", "../")
+        (folder/f"{m.name}.md").write_text(render(m, seen, text), encoding="utf-8")
+    (folder/"index.md").write_text(contents(found, text), encoding="utf-8")
