@@ -58,7 +58,7 @@ class _Chain(nn.ModuleList):
         for layer, slope in zip(self[-2::-1], slopes[::-1]): u = layer.cotangent(u * slope)
         return u
 
-# %% ../nbs/01_generators.ipynb #ebac65e7
+# %% ../nbs/01_generators.ipynb #ebea5ba6
 class Generator(nn.Module):
     """A map $g: \\mathbb{R}^d \\to \\mathbb{R}^m$ that knows its derivative.
 
@@ -110,11 +110,11 @@ class Generator(nn.Module):
         """Rescale the outputs in place to have, over $z$, these means and standard deviations.
 
         Weights in a run of equal `std`, such as a tensor of the network, are rescaled alike: it is their mean variance that fits.
-        The present moments are measured on 64 to 1024 latents, fewer for larger generators.
+        The present moments are measured on 16 to 1024 latents, fewer for larger generators.
         """
         for name, v in (("mean", mean), ("std", std)):
             if v.shape != (self.num_weights,): raise ValueError(f"{name} must be ({self.num_weights},), got {tuple(v.shape)}")
-        n = max(64, min(1024, int(1e8) // self.num_weights))
+        n = max(16, min(1024, int(1e8) // self.num_weights))
         p = next(self.parameters())
         first, second = torch.zeros_like(mean), torch.zeros_like(mean)
         for z in torch.randn(n, self.latent_dim, device=p.device, dtype=p.dtype).split(max(1, min(16, int(1e7) // self.num_weights))):
