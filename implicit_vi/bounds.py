@@ -171,8 +171,9 @@ def stochastic_logdet(
         value = _with_gradient(value, (u * gram(signs)).sum(-1).mean(0))
     return Entropy(value + constant, {"residual": residual})
 
-# %% ../nbs/03_bounds.ipynb #314ab7cb
-ESTIMATORS: dict[str, Callable[..., Entropy]] = {f.__name__: f for f in (exact_logdet, smallest_singular_value, stochastic_logdet)}
+# %% ../nbs/03_bounds.ipynb #77c846f9
+ESTIMATORS: dict[str, Callable[..., Entropy]] = {  # name → estimator of the entropy
+    f.__name__: f for f in (exact_logdet, smallest_singular_value, stochastic_logdet)}
 
 def entropy_estimator(
     choice: str | Callable[..., Entropy],  # a name in `ESTIMATORS`, or a function `(J, sigma)` → `Entropy`

@@ -91,8 +91,8 @@ class Gaussian(nn.Module):
         variance = outputs.var(0, correction=0)
         return GaussianPrediction(outputs.mean(0), variance.sqrt(), (variance + self.noise**2).sqrt())
 
-# %% ../nbs/04_likelihoods.ipynb #78181126
-LIKELIHOODS: dict[str, Callable[[], nn.Module]] = {
+# %% ../nbs/04_likelihoods.ipynb #ba09e150
+LIKELIHOODS: dict[str, Callable[[], nn.Module]] = {  # name → makes the likelihood, with its default noise
     "categorical": Categorical, "bernoulli": Bernoulli, "gaussian": lambda: Gaussian(learn=True)}
 
 def likelihood_named(

@@ -105,7 +105,7 @@ def _read_lsun(paths: Sequence[Path]) -> list[np.ndarray]:
             images = [np.asarray(ImageOps.fit(Image.open(io.BytesIO(v)).convert("RGB"), (32, 32))) for _, v in view.cursor()]
     return _all_test(images, [255] * len(images))
 
-# %% ../nbs/10a_sources.ipynb #5c12d8ba
+# %% ../nbs/10a_sources.ipynb #b17085a3
 class _ImageSet(NamedTuple):
     read: Callable[[Sequence[Path]], list[np.ndarray]]      # published files → four arrays
     files: dict[str, str]                                   # published file → its md5 or sha256; empty where that of the arrays is known
@@ -137,7 +137,7 @@ _SETS: dict[str, _ImageSet] = {
         (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659), (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595))),
     "LSUN": _ImageSet(_read_lsun, {"test_lmdb.zip": "5ee4f929363f26d1f3c7db6e40e3f7a8415cf777b3c5527f5f38bf3e9520ff22"},
                       (), (32, 32, 3), ((), [0] * 255 + [10_000]))}
-IMAGE_SETS = tuple(_SETS)
+IMAGE_SETS = tuple(_SETS)  # names of the image sets that can be found or downloaded
 
 # %% ../nbs/10a_sources.ipynb #6cdafd4e
 _KEYS = "train_images", "train_labels", "test_images", "test_labels"
