@@ -13,9 +13,11 @@ FLOORS = dict(
     data=1, generators=1, linearise=1, plots=1,
     architectures=2, bounds=2, likelihoods=2,
     posterior=3,
-    bnn=4,
-    training=5, baselines=5,
-    experiments=6)
+    bnn=4, families=4,
+    training=5, methods=5,
+    experiments=6, baselines=6,
+    runs=7,
+    workflow=8)
 
 
 def imported(path: Path) -> set[str]:
