@@ -429,6 +429,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'implicit_vi.posterior.save_tensors': ('posterior.html#save_tensors', 'implicit_vi/posterior.py')},
             'implicit_vi.runs': { 'implicit_vi.runs._Loader': ('runs.html#_loader', 'implicit_vi/runs.py'),
                                   'implicit_vi.runs._code_cells': ('runs.html#_code_cells', 'implicit_vi/runs.py'),
+                                  'implicit_vi.runs._environment': ('runs.html#_environment', 'implicit_vi/runs.py'),
                                   'implicit_vi.runs._imported': ('runs.html#_imported', 'implicit_vi/runs.py'),
                                   'implicit_vi.runs._meaning': ('runs.html#_meaning', 'implicit_vi/runs.py'),
                                   'implicit_vi.runs._staging': ('runs.html#_staging', 'implicit_vi/runs.py'),
