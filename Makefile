@@ -1,9 +1,11 @@
-# paper: the main experiments, figures and results · test: every check · lint · readme: from nbs/index.ipynb · clean
-# docs: the site, in docs/build/site · test-docs: the site in a browser
-# PYTHON=python3.12 chooses the interpreter of a new environment, PROFILE=paper the sizes of the paper.
-.PHONY: paper test lint readme docs test-docs clean
+# paper: the experiments of workflow/runs.yaml that are missing or stale, and the figures · status: which those are
+# test: every check · lint · docs: the site, in docs/build/site · test-docs: the site in a browser · readme: from nbs/index.ipynb · clean
+# PYTHON=python3.12 chooses the interpreter of a new environment. For paper: PROFILE=paper the sizes of the paper, PROFILE=gpu its GPU jobs;
+# ONLY="toy mnist" some experiments; ON=slurm where to run; LIMIT=5h how long, the next time goes on from there; ARGS=-n only says what.
+.PHONY: paper status test lint readme docs test-docs clean
 PYTHON ?= python3
 PROFILE ?= smoke
+ON ?= local
 BIN := .venv/bin
 READY := .venv/ready
 DOCS := .venv/ready-docs
@@ -15,8 +17,14 @@ endif
 endif
 
 paper: $(READY)
-	@folders=$$($(BIN)/implicit-vi nbs/exp_*.ipynb -p profile $(PROFILE)); status=$$?; \
-	echo "results:"; echo "$${folders:-none}"; exit $$status
+	@test -x $(BIN)/snakemake || { echo "Snakemake needs Python 3.11 or newer: rm -r .venv, then make paper PYTHON=python3.12"; exit 1; }
+	@$(if $(LIMIT),timeout --signal=INT --kill-after=60 $(LIMIT)) $(BIN)/snakemake --profile workflow/profiles/$(ON) $(ARGS) \
+		--config profile=$(PROFILE) $(if $(ONLY),only="$(ONLY)") $(if $(filter-out local,$(ON)),gpu=true); status=$$?; \
+	$(BIN)/implicit-vi status $(PROFILE); \
+	if [ -n "$(LIMIT)" ] && [ $$status -eq 124 -o $$status -eq 137 ]; then echo "time is up; the next time goes on from there"; exit 0; fi; exit $$status
+
+status: $(READY)
+	@$(BIN)/implicit-vi status
 
 test: $(READY)
 	@$(BIN)/python tests/run.py

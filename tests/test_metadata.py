@@ -58,15 +58,17 @@ def test_setup_hands_over_settings(settings, built):
 
 def test_dependencies_and_extras(settings, built):
     extras = {key.removesuffix("_requirements"): value.split() for key, value in settings.items() if key.endswith("_requirements")}
-    assert set(built.metadata.get_all("Provides-Extra")) == set(extras) == {"experiments", "dev", "docs"}
+    assert set(built.metadata.get_all("Provides-Extra")) == set(extras) >= {"experiments", "workflow", "dev", "docs"}
     needed = [Requirement(r) for r in built.requires]
 
-    def wanted(extra): return {str(Requirement(f"{r.name}{r.specifier}")) for r in needed if bool(r.marker) == bool(extra) and
-        (not extra or r.marker.evaluate({"extra": extra}))}
+    def plain(r): return f"{r.name}{r.specifier}"
+    def core(): return {plain(r) for r in needed if not r.marker or r.marker.evaluate({"extra": ""})}
+    def wanted(extra): return {plain(r) for r in needed if r.marker and r.marker.evaluate({"extra": extra})} - core()
+    def stated(names): return {plain(r) for r in map(Requirement, names) if not r.marker or r.marker.evaluate()}
 
-    assert wanted(None) == set(settings["requirements"].split())
-    for extra, names in extras.items(): assert wanted(extra) == set(names)
-    assert wanted("experiments") < wanted("dev")
+    assert core() == stated(settings["requirements"].split())
+    for extra, names in extras.items(): assert wanted(extra) == stated(names)
+    assert wanted("experiments") < wanted("dev") > wanted("workflow")
 
 
 def test_dynamic_fields_are_set(project, built):
