@@ -20,7 +20,7 @@ from .families import seeded
 from .layers import Reparameterised
 from .likelihoods import likelihood_named
 
-# %% ../nbs/13_methods.ipynb #9c5efc0f
+# %% ../nbs/13_methods.ipynb #feb8c305
 @dataclass
 class _Plan:
     "Data and settings of one call of `fit`."
@@ -31,7 +31,9 @@ class _Plan:
     batch_size: int | None
     augment: Callable[[Tensor], Tensor] | None = None
 
-# %% ../nbs/13_methods.ipynb #806c2a48
+def _cosine(done: float) -> float: return (1 + cos(pi * done)) / 2
+
+# %% ../nbs/13_methods.ipynb #56c35a74
 class Method:
     """One way to be uncertain about the weights of a network. Subclasses define `_fit` and `sample`.
 
@@ -119,27 +121,31 @@ class Method:
         rows = []
         for part in theta.split(size):
             statistics = self.network.statistics(part, self.calibration)
-            rows.append(torch.cat([self.network(part, b, statistics) for b in x.split(max(1, 100_000 // size) if size > 1 else 1000)], 1))
+            rows.append(torch.cat([self._call(part, b, statistics) for b in x.split(max(1, 100_000 // size) if size > 1 else 1000)], 1))
         return torch.cat(rows)
 
-    def _maximise(self, parameters, objective, plan, epochs=None):
-        "Adam on the objective, whose parts `objective(x, y, N)` yields; the likelihood's noise is learned along."
+    def _call(self, theta, x, statistics): return self.network(theta, x, statistics)
+
+    def _maximise(self, parameters, objective, plan, epochs=None, optimiser=torch.optim.Adam, schedule=_cosine, after=lambda: None):
+        "Climb the objective, whose parts `objective(x, y, N)` yields; the likelihood's noise is learned along."
         epochs, batches = plan.epochs if epochs is None else epochs, ceil(len(plan.x) / (plan.batch_size or len(plan.x)))
         chosen = [p for p in [*parameters, *self.likelihood.parameters()] if p.requires_grad]
-        optimiser = torch.optim.Adam(chosen, lr=plan.lr)
+        optimise = optimiser(chosen, lr=plan.lr)
         self.network.train()
         for step in range(epochs * batches):
             if step % batches == 0:
                 total, order = torch.zeros((), device=self.initial.device), torch.randperm(len(plan.x)).to(plan.x.device).chunk(batches)
             rows = order[step % batches]
             x, y = (plan.x, plan.y) if batches == 1 else (plan.x[rows], plan.y[rows])
-            optimiser.param_groups[0]["lr"] = plan.lr * (1 + cos(pi * step / (epochs * batches))) / 2
-            optimiser.zero_grad()
+            optimise.param_groups[0]["lr"] = plan.lr * schedule(step / (epochs * batches))
+            optimise.zero_grad()
             for part in objective(plan.augment(x) if plan.augment else x, y, len(plan.x)):
                 (-part).backward()
                 total += part.detach() / batches
-            optimiser.step()
-            if step % batches == batches - 1: self._record(total.item(), plan.lr)
+            optimise.step()
+            if step % batches == batches - 1:
+                self._record(total.item(), plan.lr)
+                after()
 
     def _record(self, total, lr):
         if not abs(total) < float("inf"):
