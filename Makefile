@@ -19,7 +19,7 @@ endif
 paper: $(READY)
 	@test -x $(BIN)/snakemake || { echo "Snakemake needs Python 3.11 or newer: rm -r .venv, then make paper PYTHON=python3.12"; exit 1; }
 	@$(if $(LIMIT),timeout --signal=INT --kill-after=60 $(LIMIT)) $(BIN)/snakemake --profile workflow/profiles/$(ON) $(ARGS) \
-		--config profile=$(PROFILE) $(if $(ONLY),only="$(ONLY)") $(if $(filter-out local,$(ON)),gpu=true); status=$$?; \
+		--config root="$(CURDIR)" profile=$(PROFILE) $(if $(ONLY),only="$(ONLY)") $(if $(filter-out local,$(ON)),gpu=true); status=$$?; \
 	$(BIN)/implicit-vi status $(PROFILE); \
 	if [ -n "$(LIMIT)" ] && [ $$status -eq 124 -o $$status -eq 137 ]; then echo "time is up; the next time goes on from there"; exit 0; fi; exit $$status
 

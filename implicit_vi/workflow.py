@@ -128,7 +128,7 @@ def accept(
     temporary.write_text(json.dumps(fields, indent=1), encoding="utf-8")
     temporary.replace(result.folder / "result.json")
 
-# %% ../nbs/12b_workflow.ipynb #a57beb3a
+# %% ../nbs/12b_workflow.ipynb #97118d50
 def status(
     runs: list[Planned],                       # of the table
     results: str | os.PathLike | None = None,  # where results are, if not in `results_folder()`
@@ -139,12 +139,14 @@ def status(
     for run, name, changed, result in found:
         made = f"{result.begun[:10]}, {result.seconds:.0f} s" if result else "needs a GPU" if run.needs["gpu"] else ""
         lines.append(f"{name:8}{run.name:44}{made}{'; changed since: ' + ', '.join(changed) if changed else ''}".rstrip())
-    listed, others = {state.result.folder.name for state in found if state.result}, []
+    listed, others = {state.result.folder for state in found if state.result}, []
+    kinds = {(run.experiment, notebook_parameters(run.notebook, run.given).get("profile")) for run in runs}
     for path in sorted(folder.glob("[!.]*/[!.]*/result.json")):
-        try: others += [] if read_result(path.parent).run in listed or path.parts[-3] not in {r.experiment for r in runs} else [path.parent]
-        except ValueError as e: lines.append(f"damaged {e}")
+        try: result = read_result(path.parent)
+        except ValueError as e: lines.append(f"damaged {e}"); continue
+        if (result.experiment, result.parameters.get("profile")) in kinds and result.folder not in listed: others.append(result)
     count = {name: sum(state.name == name for state in found) for name in ("done", "stale", "missing")}
-    if others: lines.append(f"besides: {', '.join(f'{p.parent.name}/{p.name}' for p in others)}")
+    if others: lines.append(f"besides: {', '.join(f'{r.experiment}/{r.run}' for r in others)}")
     return "\n".join([*lines, ", ".join(f"{n} {name}" for name, n in count.items())])
 
 # %% ../nbs/12b_workflow.ipynb #c0ae46f4
