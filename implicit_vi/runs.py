@@ -47,13 +47,13 @@ def notebook_parameters(
         raise ValueError(f"{Path(notebook).name} has no parameter {', '.join(unknown)}; its parameters are {', '.join(named) or 'none'}")
     return named | (given or {})
 
-# %% ../nbs/12a_runs.ipynb #0a0d8921
+# %% ../nbs/12a_runs.ipynb #ba8ceb8a
 _RECORD_AND_DRAW = {"experiments", "runs", "workflow", "plots"}
 
 def _meaning(source: str) -> Any:
     "The statements of a source as nested lists, without comments, docstrings and layout; the same in every version of Python."
     def plain(part):
-        if isinstance(part, ast.JoinedStr): part.values = [v for v in part.values if getattr(v, "value", None) != ""]  # Python 3.12.1 has some
+        if isinstance(part, ast.JoinedStr): part.values = [v for v in part.values if getattr(v, "value", None) != ""]  # as in 3.12.1
         if isinstance(part, ast.AST):
             fields = [[name, plain(value)] for name, value in ast.iter_fields(part) if name not in ("ctx", "kind", "type_comment")]
             return [type(part).__name__, sorted(f for f in fields if f[1] != [] and f[1] != "None" or f[0] == "value")]

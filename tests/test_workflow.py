@@ -169,6 +169,12 @@ def test_the_table_has_every_experiment():
     assert quick == {path.stem.removeprefix("exp_") for path in (ROOT/"nbs").glob("exp_*.ipynb")}
 
 
+def test_the_weekly_matrix_is_that_of_the_table():
+    jobs = yaml.safe_load((ROOT/".github"/"workflows"/"paper.yml").read_text(encoding="utf-8"))["jobs"]
+    table = {run.experiment for run in read_table(ROOT/"workflow"/"runs.yaml") if run.profile == "paper"}
+    assert set(jobs["full"]["strategy"]["matrix"]["experiment"]) == table
+
+
 def committed():
     listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode or not (ROOT/".git").exists(): pytest.skip("not a clone")
