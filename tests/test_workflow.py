@@ -153,14 +153,15 @@ def test_killed_and_started_again_it_ends_with_the_same_results(project, tmp_pat
 
 
 def test_the_same_run_twice_gives_the_same_numbers(tmp_path):
-    given = dict(profile="smoke", dataset="digits", out_dataset="noise", epochs=1, train_images=256, samples=3)
+    given = dict(profile="smoke", dataset="digits", epochs=1, train_images=256, samples=3)
     options = [word for name, value in given.items() for word in ("-p", name, str(value))]
     folders, command = [tmp_path/"first", tmp_path/"second"], [BIN/"implicit-vi", "nbs/exp_mnist.ipynb", *options]
     runs = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         env=os.environ | {"IMPLICIT_VI_RESULTS": str(folder), "OMP_NUM_THREADS": "1"}) for folder in folders]
     assert [run.wait() for run in runs] == [0, 0]
     first, second = [read_results("mnist", folder)[0] for folder in folders]
-    assert (first.run, first.metrics, first.history) == (second.run, second.metrics, second.history)
+    numbers = [{name: value for name, value in run.metrics.items() if "seconds" not in name} for run in (first, second)]
+    assert first.run == second.run and len(numbers[0]) > 5 and numbers[0] == numbers[1]
     for name, values in first.arrays().items(): assert torch.equal(values.nan_to_num(-1.), second.arrays()[name].nan_to_num(-1.)), name
 
 
