@@ -40,7 +40,9 @@ def test_quick_profile(notebook, tmp_path):
     assert {path.name for path in folder.iterdir()} == {"result.json", "arrays.safetensors", "notebook.ipynb"}
     result = json.loads((folder/"result.json").read_text(encoding="utf-8"))
     assert (result["experiment"], result["run"], result["parameters"]["profile"]) == (folder.parent.name, folder.name, "smoke")
-    assert {"versions", "revision", "seconds", "peak_memory_MB"} <= set(result)
+    assert {"versions", "revision", "dirty", "hardware", "random_seeds", "seconds", "peak_memory_MB"} <= set(result)
+    assert (result["given"], result["command"]) == ({"profile": "smoke"}, f"implicit-vi nbs/{notebook.name} -p profile smoke")
+    assert {"notebook", "layers"} <= set(result["code"])
     assert result["metrics"] and all(math.isfinite(value) for value in result["metrics"].values() if isinstance(value, float))
     shown = [output for cell in cells(folder/"notebook.ipynb") for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in shown)
