@@ -26,7 +26,7 @@ from .methods import MAP, Dropout, Ensemble, Method
 from .posterior import ImplicitPosterior
 from .samplers import Chains, Snapshots, nuts
 
-# %% ../nbs/13c_baselines.ipynb #5bf3f8bd
+# %% ../nbs/13c_baselines.ipynb #0bd6d1b6
 class Variational(Method):
     "Maximises the evidence lower bound in a family of distributions. Subclasses define `_posterior(base, spread)`, centred at `base`."
     def __init__(self,
@@ -36,15 +36,17 @@ class Variational(Method):
         spread: float = 0.1,       # initial sd of a weight, in units of what its layer needs
         n_samples: int = 4,        # $S$, draws of the weights in each step
         base_epochs: int = 0,      # of MAP, for the weights around which the family starts
+        base_lr: float = 1e-2,     # of those
         prior_weight: float = 1.,  # of the log-prior in the objective; 1 is the Bayesian one
     ):
         super().__init__(network, likelihood, prior_std)
-        self.spread, self.n_samples, self.base_epochs, self.prior_weight = spread, n_samples, base_epochs, prior_weight
+        self.spread, self.n_samples, self.prior_weight = spread, n_samples, prior_weight
+        self.base_epochs, self.base_lr = base_epochs, base_lr
 
     def _posterior(self, base, spread): raise NotImplementedError(f"{type(self).__name__} must define _posterior(base, spread)")
 
     def _fit(self, plan):
-        base = self._modes(plan, epochs=self.base_epochs)[0] if self.base_epochs else self.initial
+        base = self._modes(replace(plan, lr=self.base_lr), epochs=self.base_epochs)[0] if self.base_epochs else self.initial
         self.posterior = self._posterior(base, self.spread * fan_in_std(self.network.layout).to(base)).to(base)
         self.history = []
         def objective(x, y, N):
@@ -95,7 +97,7 @@ def independent_generator(
     for name, shape in layout.shapes.items(): layers.setdefault(name.rpartition(".")[0], {})[name] = shape
     return IndependentGenerator([make_generator(Layout(shapes), kind) for shapes in layers.values()])
 
-# %% ../nbs/13c_baselines.ipynb #d3fe7859
+# %% ../nbs/13c_baselines.ipynb #f61ed3f9
 class FlowVI(Variational):
     "A normalising flow over all weights; `fit` raises `ValueError` for more than 5000. Source: Rezende & Mohamed (2015)."
     def __init__(self,
@@ -111,7 +113,7 @@ class FlowVI(Variational):
 
     def _posterior(self, base, spread): return Flow(base, spread, self.transforms, self.hidden)
 
-# %% ../nbs/13c_baselines.ipynb #b5504c66
+# %% ../nbs/13c_baselines.ipynb #2d51d46a
 class AVB(LIVI):
     "Adversarial variational Bayes. Source: Mescheder, Nowozin & Geiger (2017)."
     def __init__(self,
@@ -130,12 +132,12 @@ class AVB(LIVI):
     def _family(self, family, base, spread):
         return family(_make(self.generator, self.network.layout, base, spread), self.noise, self.prior_std, self.adaptive, **self.contrast)
 
-# %% ../nbs/13c_baselines.ipynb #01d088db
+# %% ../nbs/13c_baselines.ipynb #7e3fc8b3
 class KIVI(AVB):
     "Kernel implicit variational inference. Source: Shi, Sun & Zhu (2018)."
     def _posterior(self, base, spread): return self._family(Kernel, base, spread)
 
-# %% ../nbs/13c_baselines.ipynb #3047d476
+# %% ../nbs/13c_baselines.ipynb #f63e9ad9
 class Laplace(Method):
     """A normal around the maximum of the posterior, from laplace-torch.
 
@@ -178,7 +180,7 @@ class Laplace(Method):
         at = self.mode.repeat(len(theta), 1)
         return torch.stack(jvp(lambda t: self.network(t, x, statistics), (at,), (theta - at,))).sum(0)
 
-# %% ../nbs/13c_baselines.ipynb #d90b1eae
+# %% ../nbs/13c_baselines.ipynb #1675c2d5
 class SWAG(Method):
     "A normal with the moments of the weights along stochastic gradient descent. Source: Maddox et al. (2019)."
     def __init__(self,
@@ -203,7 +205,7 @@ class SWAG(Method):
     def sample(self, n_samples=100, seed=0):
         with seeded(seed, self.initial.device): return self._needs("snapshots").sample(n_samples)
 
-# %% ../nbs/13c_baselines.ipynb #fdc48c60
+# %% ../nbs/13c_baselines.ipynb #2446b094
 class HMC(Method):
     "The no-U-turn sampler from several modes, for small networks and few data. Source: Hoffman & Gelman (2014)."
     chains: Chains
@@ -243,7 +245,7 @@ class HMC(Method):
         draws = self.chains.values.flatten(0, 1)[:, :len(self.initial)]
         return draws[torch.randperm(len(draws), generator=torch.Generator().manual_seed(seed))[:n_samples].to(draws.device)]
 
-# %% ../nbs/13c_baselines.ipynb #7f688a7c
+# %% ../nbs/13c_baselines.ipynb #0108588a
 METHODS: dict[str, Callable[..., Method]] = {
     "map": MAP, "ensemble": Ensemble, "dropout": Dropout, "mfvi": MeanFieldVI, "flow": FlowVI, "avb": AVB, "kivi": KIVI,
     "laplace_last": partial(Laplace, subset="last_layer"), "laplace_kron": Laplace, "swag": SWAG, "nuts": HMC,
