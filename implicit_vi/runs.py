@@ -131,22 +131,23 @@ def results_of(
         if result.given is not None and all_of(result.given) == all_of(given): found.append(result)
     return found
 
-# %% ../nbs/12a_runs.ipynb #0311fdf9
+# %% ../nbs/12a_runs.ipynb #57843f2d
+@contextmanager
 def _staging(results: Path):
     "A temporary folder that others can see is in use; those of processes that were killed are removed."
+    try: from fcntl import LOCK_EX, LOCK_NB, flock
+    except ImportError: raise OSError("runs need a system with file locks, such as Linux or macOS") from None
     results.mkdir(parents=True, exist_ok=True)
-    try: import fcntl
-    except ImportError: return tempfile.TemporaryDirectory(dir=results, prefix=".running-"), None  # Windows
     for left in results.glob(".running-*/lock"):
         try:
             with left.open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                flock(lock, LOCK_EX | LOCK_NB)
                 shutil.rmtree(left.parent, ignore_errors=True)
         except OSError: pass  # its process lives
-    folder = tempfile.TemporaryDirectory(dir=results, prefix=".running-", ignore_cleanup_errors=True)
-    lock = (Path(folder.name) / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return folder, lock
+    with tempfile.TemporaryDirectory(dir=results, prefix=".running-", ignore_cleanup_errors=True) as folder:
+        with Path(folder, "lock").open("w") as lock:
+            flock(lock, LOCK_EX | LOCK_NB)
+            yield folder
 
 # %% ../nbs/12a_runs.ipynb #f653328e
 @contextmanager
@@ -158,7 +159,7 @@ def _environment(**variables: str):
     finally:
         for name, value in before.items(): os.environ.pop(name) if value is None else os.environ.update({name: value})
 
-# %% ../nbs/12a_runs.ipynb #9aa81b9f
+# %% ../nbs/12a_runs.ipynb #65e22b51
 def run_notebook(
     notebook: str | os.PathLike,                    # an experiment
     given: dict[str, Any],                          # the parameters that differ from its defaults
@@ -177,8 +178,7 @@ def run_notebook(
     state = results / ".checkpoints" / f"{path.stem}-{digest([asked, code])}.safetensors"
     place = {"checkpoint": str(state)} if "checkpoint" in asked and "checkpoint" not in given else {}
     if place: state.parent.mkdir(parents=True, exist_ok=True)
-    staging, lock = _staging(results)
-    with staging as unfinished:
+    with _staging(results) as unfinished:
         executed = Path(unfinished) / path.name
         try:
             with _environment(IMPLICIT_VI_RESULTS=unfinished, IMPLICIT_VI_RUN=json.dumps(about)):
@@ -196,5 +196,4 @@ def run_notebook(
             if old.folder.name != made.name: old.folder.replace(made.with_name(f"older-{old.folder.name}"))
         publish(made, results / made.relative_to(unfinished))
         state.unlink(missing_ok=True)
-        if lock: lock.close()
     return results / made.relative_to(unfinished)

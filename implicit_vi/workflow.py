@@ -5,21 +5,20 @@
 # %% auto #0
 __all__ = ['Planned', 'read_table', 'State', 'states', 'accept', 'status', 'choose', 'drawn_from', 'draw', 'main']
 
-# %% ../nbs/12b_workflow.ipynb #19b3b613
+# %% ../nbs/12b_workflow.ipynb #860e7692
 import argparse
 import base64
 import json
 import os
 import re
 import sys
-import tempfile
 from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .experiments import Result, digest, publish, read_result, results_folder
-from .runs import _environment, code_digests, command, notebook_parameters, read_yaml, results_of, run_notebook
+from .runs import _environment, _staging, code_digests, command, notebook_parameters, read_yaml, results_of, run_notebook
 
 # %% ../nbs/12b_workflow.ipynb #6bcfed1f
 _NEEDS = {"cores": 1, "gpu": 0, "memory_GB": 4, "minutes": 60}
@@ -178,7 +177,7 @@ def _pictures(notebook: Path, name: str, to: Path) -> None:
     for i, data in enumerate([data["image/png"] for data in outputs if "image/png" in data]):
         (to / f"{name}-{i + 1}.png").write_bytes(base64.b64decode("".join(data)))
 
-# %% ../nbs/12b_workflow.ipynb #7be63f4e
+# %% ../nbs/12b_workflow.ipynb #a11eec55
 def draw(
     runs: list[Planned],                       # of the profile
     profile: str,                              # smoke, paper or gpu
@@ -186,8 +185,7 @@ def draw(
 ) -> Path:                                     # `figures/<profile>` among the results
     "Figures and tables of the runs that exist, and `paper.ipynb` executed on them where it exists."
     folder, stands_for = Path(results).resolve() if results else results_folder(), drawn_from(runs, results)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".drawing-") as unfinished:
+    with _staging(folder) as unfinished:
         made = Path(unfinished) / "new"
         made.mkdir()
         for state in states(runs, folder):
