@@ -6,7 +6,8 @@
 __all__ = ['METHODS', 'Variational', 'MeanFieldVI', 'LIVI', 'independent_generator', 'FlowVI', 'AVB', 'KIVI', 'Laplace', 'SWAG',
            'HMC', 'method_named']
 
-# %% ../nbs/13c_baselines.ipynb #83732e9b
+# %% ../nbs/13c_baselines.ipynb #c837f4c6
+import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -137,7 +138,7 @@ class KIVI(AVB):
     "Kernel implicit variational inference. Source: Shi, Sun & Zhu (2018)."
     def _posterior(self, base, spread): return self._family(Kernel, base, spread)
 
-# %% ../nbs/13c_baselines.ipynb #f63e9ad9
+# %% ../nbs/13c_baselines.ipynb #a9fe9800
 class Laplace(Method):
     """A normal around the maximum of the posterior, from laplace-torch.
 
@@ -155,7 +156,10 @@ class Laplace(Method):
         self.subset, self.structure, self.linearised = subset, structure, linearised
 
     def _fit(self, plan):
-        try: from laplace import Laplace as fitted
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from laplace import Laplace as fitted
         except ImportError as error: raise ImportError('this method needs laplace-torch: pip install "implicit_vi[baselines]"') from error
         from torch.utils.data import DataLoader, TensorDataset
         self.mode, model = self._modes(plan)[0], deepcopy(self.template).eval()

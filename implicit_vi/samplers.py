@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-# %% ../nbs/13b_samplers.ipynb #4b678daf
+# %% ../nbs/13b_samplers.ipynb #4e6165c0
 class Chains(NamedTuple):
     "Draws of a sampler that ran several times."
     values: Tensor        # `(C, S, m)`
-    accepted: Tensor      # mean probability of acceptance in each chain, `(C,)`; 0.8 is aimed at
     divergences: Tensor   # draws of each chain where the integrator failed, `(C,)`
     gradients: int        # evaluations of the gradient in all
 
@@ -31,7 +30,7 @@ class Chains(NamedTuple):
         numbers = self.values if function is None else torch.stack([function(chain) for chain in self.values])
         return split_gelman_rubin(numbers), effective_sample_size(numbers)
 
-# %% ../nbs/13b_samplers.ipynb #d5c625a1
+# %% ../nbs/13b_samplers.ipynb #8985393a
 def nuts(
     log_density: Callable[[Tensor], Tensor],  # weights `(m,)` → log density up to a constant, a scalar; without branches on the weights
     initial: Tensor,                          # where the chains start, `(C, m)`
@@ -45,7 +44,10 @@ def nuts(
     Raises `ImportError` where Pyro is missing, `ValueError` for starts that are not `(C, m)` or where the density is not finite.
     Source: Hoffman & Gelman (2014); Pyro.
     """
-    try: from pyro.infer import MCMC, NUTS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pyro.infer import MCMC, NUTS
     except ImportError as error: raise ImportError('NUTS needs Pyro: pip install "implicit_vi[baselines]"') from error
     if initial.ndim != 2: raise ValueError(f"initial must be (C, m), a row for each chain, got {tuple(initial.shape)}")
     gradient, calls = _recorded(log_density, initial[0]), [0]
@@ -61,7 +63,7 @@ def nuts(
         @staticmethod
         def backward(ctx, u): return -u * ctx.saved_tensors[0]
 
-    values, accepted, divergences = [], [], []
+    values, divergences = [], []
     with torch.random.fork_rng(range(torch.cuda.device_count()) if initial.is_cuda else []):
         for chain, start in enumerate(initial):
             torch.manual_seed(seed + 1000 * chain)
@@ -70,9 +72,8 @@ def nuts(
             run = MCMC(kernel, num_samples, warmup, initial_params={"theta": start.clone()}, disable_progbar=True)
             run.run()
             values.append(run.get_samples()["theta"])
-            accepted.append(torch.tensor(float(kernel.logging()["acc. prob"])))
             divergences.append(torch.tensor(len(run.diagnostics()["divergences"]["chain 0"])))
-    return Chains(torch.stack(values), torch.stack(accepted), torch.stack(divergences), calls[0])
+    return Chains(torch.stack(values), torch.stack(divergences), calls[0])
 
 # %% ../nbs/13b_samplers.ipynb #a160e636
 def _recorded(log_density, example):
