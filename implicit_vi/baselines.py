@@ -138,7 +138,7 @@ class KIVI(AVB):
     "Kernel implicit variational inference. Source: Shi, Sun & Zhu (2018)."
     def _posterior(self, base, spread): return self._family(Kernel, base, spread)
 
-# %% ../nbs/13c_baselines.ipynb #a9fe9800
+# %% ../nbs/13c_baselines.ipynb #60168df4
 class Laplace(Method):
     """A normal around the maximum of the posterior, from laplace-torch.
 
@@ -163,7 +163,8 @@ class Laplace(Method):
         except ImportError as error: raise ImportError('this method needs laplace-torch: pip install "implicit_vi[baselines]"') from error
         from torch.utils.data import DataLoader, TensorDataset
         self.mode, model = self._modes(plan)[0], deepcopy(self.template).eval()
-        model.load_state_dict({**model.state_dict(), **self.network.layout.unflatten(self.mode)})
+        statistics = {k: v[0] for k, v in self.network.statistics(self.mode[None], plan.x[:1000]).items()}
+        model.load_state_dict({**model.state_dict(), **statistics, **self.network.layout.unflatten(self.mode)})
         regression = hasattr(self.likelihood, "noise")
         noise = dict(sigma_noise=self.likelihood.noise.item()) if regression else {}
         try: self.curvature = fitted(model, "regression" if regression else "classification", subset_of_weights=self.subset,
