@@ -97,12 +97,14 @@ def code_digests(
 class _Loader(yaml.SafeLoader): "YAML, where 1e-3 is a number"
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
 
-# %% ../nbs/12a_runs.ipynb #2df1899a
+# %% ../nbs/12a_runs.ipynb #29e6c27b
 def read_yaml(
     text: str,  # a parameter, or a table of them
 ) -> Any:
     "What a text says in YAML; `1e-3` is a number, as it is in Python."
-    return yaml.load(text, _Loader)
+    loader = _Loader(text)
+    try: return loader.get_single_data()
+    finally: loader.dispose()
 
 # %% ../nbs/12a_runs.ipynb #1c5f8f0a
 def command(
