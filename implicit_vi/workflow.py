@@ -32,7 +32,7 @@ def _fields(row: Any) -> tuple[str, dict, dict]:
         if unknown := sorted(set(found) - set(known)): raise ValueError(f"{name}: {what} {', '.join(known)}, and no {', '.join(unknown)}")
     return name, parameters, _NEEDS | needs
 
-# %% ../nbs/12b_workflow.ipynb #9d47aedf
+# %% ../nbs/12b_workflow.ipynb #2616636e
 class Planned(NamedTuple):
     "A run of the table."
     notebook: Path            # that makes it
@@ -40,7 +40,9 @@ class Planned(NamedTuple):
     needs: dict[str, int]     # cores, gpu, memory_GB, minutes
 
     @property
-    def experiment(self) -> str: return self.notebook.stem.removeprefix("exp_")
+    def experiment(self) -> str:
+        "The notebook's name without `exp_`."
+        return self.notebook.stem.removeprefix("exp_")
 
     @property
     def name(self) -> str:
@@ -49,7 +51,9 @@ class Planned(NamedTuple):
         return "-".join([self.experiment, *(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)])
 
     @property
-    def command(self) -> str: return command(self.notebook, self.given)
+    def command(self) -> str:
+        "What is typed in a shell for this run alone."
+        return command(self.notebook, self.given)
 
     @property
     def profile(self) -> str:
