@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['MMLayer', 'linear_map', 'matching', 'Layout', 'Reparameterised']
 
-# %% ../nbs/00_layers.ipynb #5820caec
+# %% ../nbs/00_layers.ipynb #da036cd2
 import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 from torch.func import functional_call, vmap
+from torch.overrides import TorchFunctionMode
 
 # %% ../nbs/00_layers.ipynb #f8442ea7
 class MMLayer(nn.Module):
@@ -123,10 +126,50 @@ class Layout:
             raise ValueError(f"there are {self.num_weights} weights: theta must be (..., {self.num_weights}), got {tuple(theta.shape)}")
         return {n: part.reshape(*theta.shape[:-1], *s) for (n, s), part in zip(self.shapes.items(), theta.split(self.sizes, -1))}
 
-# %% ../nbs/00_layers.ipynb #8a19e49f
+# %% ../nbs/00_layers.ipynb #5cdb397e
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(x, w, b, *how): return F.conv2d(x, w, b, *how)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output): pass
+
+    @staticmethod
+    def vmap(info, dims, x, w, b, stride, padding, dilation, groups):
+        n, how, w = info.batch_size, (stride, padding, dilation, groups), w.movedim(dims[1], 0)
+        if b is not None: b = b.expand(n, -1) if dims[2] is None else b.movedim(dims[2], 0)
+        if dims[0] is None and groups == 1: y = F.conv2d(x, w.flatten(0, 1), None if b is None else b.flatten(), *how)
+        else:
+            inputs = [x] * n if dims[0] is None else x.unbind(dims[0])
+            y = torch.cat([F.conv2d(*one, *how) for one in zip(inputs, w, [None] * n if b is None else b)], -3)
+        return y.unflatten(-3, (n, -1)), y.ndim - 3
+
+class _Pooling(torch.autograd.Function):
+    @staticmethod
+    def forward(x, how, named): return F.max_pool2d(x, *how, **named)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output): pass
+
+    @staticmethod
+    def vmap(info, dims, x, how, named):
+        x = x.movedim(dims[0], -4)
+        return F.max_pool2d(x.flatten(-4, -3), *how, **named).unflatten(-3, x.shape[-4:-2]), x.ndim - 4
+
+class _Together(TorchFunctionMode):
+    "In `vmap`, convolutions whose weights differ between samples and maxima go through the rules above."
+    def __torch_function__(self, f, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if f is torch.conv2d: return self._convolution(*args, **kwargs)
+        if f is F.max_pool2d and is_batchedtensor(args[0]) and not kwargs.get("return_indices"): return _Pooling.apply(args[0], args[1:], kwargs)
+        return f(*args, **kwargs)
+
+    def _convolution(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+        return (_Convolution.apply if is_batchedtensor(weight) else F.conv2d)(input, weight, bias, stride, padding, dilation, groups)
+
 def _norms(module): return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
-# %% ../nbs/00_layers.ipynb #6fd46ca0
+# %% ../nbs/00_layers.ipynb #3ac1e029
 class Reparameterised(nn.Module):
     """A network whose chosen weights are an argument: `network(theta, x)`.
 
@@ -195,4 +238,4 @@ class Reparameterised(nn.Module):
     def _call(self, state, x):
         run, n = lambda s: functional_call(self.module, s, (x,)), len(next(iter(state.values())))
         if self.chunk_size == 1: return torch.stack([run({k: v[i] for k, v in state.items()}) for i in range(n)])
-        return vmap(run, randomness="different", chunk_size=self.chunk_size)(state)
+        with _Together(): return vmap(run, randomness="different", chunk_size=self.chunk_size)(state)

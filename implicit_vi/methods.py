@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['Method', 'Ensemble', 'MAP', 'Dropout']
 
-# %% ../nbs/13_methods.ipynb #6275b370
+# %% ../nbs/13_methods.ipynb #9596bce0
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from math import ceil, cos, log, pi
+from dataclasses import dataclass, replace
+from math import ceil, log, pi
+from os import PathLike
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from .families import seeded
 from .layers import Reparameterised
 from .likelihoods import likelihood_named
+from .training import Checkpoint, Progress, cosine
 
-# %% ../nbs/13_methods.ipynb #feb8c305
+# %% ../nbs/13_methods.ipynb #69edcef9
 @dataclass
 class _Plan:
     "Data and settings of one call of `fit`."
@@ -30,10 +32,10 @@ class _Plan:
     lr: float
     batch_size: int | None
     augment: Callable[[Tensor], Tensor] | None = None
+    checkpoint: str | PathLike | None = None
+    progress: bool = True
 
-def _cosine(done: float) -> float: return (1 + cos(pi * done)) / 2
-
-# %% ../nbs/13_methods.ipynb #56c35a74
+# %% ../nbs/13_methods.ipynb #31917232
 class Method:
     """One way to be uncertain about the weights of a network. Subclasses define `_fit` and `sample`.
 
@@ -45,7 +47,7 @@ class Method:
         prior_std: float = 1.,                       # of each weight around zero
     ):
         if not prior_std > 0: raise ValueError(f"prior_std must be positive, got {prior_std}")
-        self.network = Reparameterised(network, chunk_size=None if sum(p.numel() for p in network.parameters()) < 20_000 else 1)
+        self.network = Reparameterised(network, chunk_size=None if sum(p.numel() for p in network.parameters()) < 50_000 else 1)
         self.template, self.initial = network, self.network.initial
         self.likelihood: Any = deepcopy(likelihood_named(likelihood)).to(self.initial)
         self.prior_std, self.history, self.calibration = prior_std, list[float](), torch.empty(0)
@@ -60,12 +62,14 @@ class Method:
         validation: Sequence[Tensor] | None = None,            # inputs and targets; never trained on
         augment: Callable[[Tensor], Tensor] | None = None,     # of the inputs of each batch
         seed: int = 0,                                         # of everything random
+        checkpoint: str | PathLike | None = None,              # file to write after every epoch, and to resume from where it exists
+        progress: bool = True,                                 # show epoch and objective of whatever takes more than five seconds
     ) -> "Method":                                             # itself
         "Train. `history` is the objective in each epoch, nats per datum; `validation` the log-likelihood of those data, if given."
         x, y = (t.to(self.initial.device) for t in train)
         if not 0 < len(x) == len(y): raise ValueError(f"as many inputs as targets are needed, got {len(x)} and {len(y)}")
         self.history, self.calibration = [], x[:1000]
-        with seeded(seed, self.initial.device): self._fit(_Plan(x, y, epochs, lr, batch_size, augment))
+        with seeded(seed, self.initial.device): self._fit(_Plan(x, y, epochs, lr, batch_size, augment, checkpoint, progress))
         self.validation = None if validation is None else self.log_predictive(validation[0], validation[1]).mean().item()
         return self
 
@@ -121,31 +125,34 @@ class Method:
         rows = []
         for part in theta.split(size):
             statistics = self.network.statistics(part, self.calibration)
-            rows.append(torch.cat([self._call(part, b, statistics) for b in x.split(max(1, 100_000 // size) if size > 1 else 1000)], 1))
+            rows.append(torch.cat([self._call(part, b, statistics) for b in x.split(max(1, 20_000 // size) if size > 1 else 1000)], 1))
         return torch.cat(rows)
 
     def _call(self, theta, x, statistics): return self.network(theta, x, statistics)
 
-    def _maximise(self, parameters, objective, plan, epochs=None, optimiser=torch.optim.Adam, schedule=_cosine, after=lambda: None):
+    def _maximise(self, parameters, objective, plan, epochs=None, optimiser=torch.optim.Adam, schedule=cosine, after=lambda: None):
         "Climb the objective, whose parts `objective(x, y, N)` yields; the likelihood's noise is learned along."
         epochs, batches = plan.epochs if epochs is None else epochs, ceil(len(plan.x) / (plan.batch_size or len(plan.x)))
-        chosen = [p for p in [*parameters, *self.likelihood.parameters()] if p.requires_grad]
-        optimise = optimiser(chosen, lr=plan.lr)
+        chosen = nn.ParameterList(p for p in [*parameters, *self.likelihood.parameters()] if p.requires_grad)
+        optimise, bar = optimiser(chosen, lr=plan.lr), Progress(epochs * batches, plan.progress, interval=1., patience=5)
+        saved = plan.checkpoint and Checkpoint(plan.checkpoint, dict(method=type(self).__name__, epochs=epochs, batches=batches, lr=plan.lr))
+        done = saved.load(chosen, optimise) if saved else []
+        self.history += done
         self.network.train()
-        for step in range(epochs * batches):
-            if step % batches == 0:
-                total, order = torch.zeros((), device=self.initial.device), torch.randperm(len(plan.x)).to(plan.x.device).chunk(batches)
-            rows = order[step % batches]
-            x, y = (plan.x, plan.y) if batches == 1 else (plan.x[rows], plan.y[rows])
-            optimise.param_groups[0]["lr"] = plan.lr * schedule(step / (epochs * batches))
-            optimise.zero_grad()
-            for part in objective(plan.augment(x) if plan.augment else x, y, len(plan.x)):
-                (-part).backward()
-                total += part.detach() / batches
-            optimise.step()
-            if step % batches == batches - 1:
-                self._record(total.item(), plan.lr)
-                after()
+        for epoch in range(len(done), epochs):
+            total = torch.zeros((), device=self.initial.device)
+            for i, rows in enumerate(torch.randperm(len(plan.x)).to(plan.x.device).chunk(batches)):
+                step, (x, y) = epoch * batches + i, (plan.x, plan.y) if batches == 1 else (plan.x[rows], plan.y[rows])
+                optimise.param_groups[0]["lr"] = plan.lr * schedule(step / (epochs * batches))
+                optimise.zero_grad()
+                for part in objective(plan.augment(x) if plan.augment else x, y, len(plan.x)):
+                    (-part).backward()
+                    total += part.detach() / batches
+                optimise.step()
+                bar.update(step + 1, f"epoch {epoch + 1}/{epochs}" + "".join(f"  objective {v:.4g}" for v in self.history[-1:]))
+            self._record(total.item(), plan.lr)
+            if saved: saved.save(chosen, optimise, self.history)
+            after()
 
     def _record(self, total, lr):
         if not abs(total) < float("inf"):
@@ -197,7 +204,7 @@ class MAP(Ensemble):
     ):
         super().__init__(network, likelihood, prior_std, members=1)
 
-# %% ../nbs/13_methods.ipynb #b74c94ca
+# %% ../nbs/13_methods.ipynb #0878326e
 class Dropout(Method):
     """Monte Carlo dropout before every linear and convolutional layer but the first.
 

@@ -128,7 +128,7 @@ class WideResNet(nn.Module):
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         return self.fc(F.relu(self.norm(x)).mean((2, 3)))
 
-# %% ../nbs/09_networks.ipynb #2df04a83
+# %% ../nbs/09_networks.ipynb #a6462383
 class Autocast(nn.Module):
     "A network whose products run in another precision, images laid out with the channels last; what it returns is float32."
     def __init__(self,
@@ -139,5 +139,5 @@ class Autocast(nn.Module):
         self.network, self.dtype = network, dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4: x = x.contiguous(memory_format=torch.channels_last)
+        if x.ndim == 4: x = x.to(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, self.dtype): return self.network(x).float()

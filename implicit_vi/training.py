@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Progress', 'Checkpoint', 'cosine', 'fit']
 
-# %% ../nbs/07_training.ipynb #a73ace90
+# %% ../nbs/07_training.ipynb #8a1eabcf
 import os
 import sys
 from collections.abc import Callable
@@ -15,20 +15,22 @@ from time import monotonic
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .bnn import ImplicitBNN
 from .posterior import load_tensors, save_tensors
 
-# %% ../nbs/07_training.ipynb #6b34545e
+# %% ../nbs/07_training.ipynb #e0102ce8
 class Progress:
     "A line of text that replaces itself."
     def __init__(self,
         total: int,           # steps in all
         show: bool = True,
         interval: float = .1, # seconds between two states at least
+        patience: float = 0., # seconds before the first: shorter work shows nothing
     ):
         self.total, self.start, self.last, self.interval, self.handle = total, monotonic(), 0., interval, None
+        self.first = self.start + patience
         self.show = show and not os.environ.get("IN_TEST")
 
     def update(self,
@@ -37,7 +39,7 @@ class Progress:
     ) -> None:
         "Show how far the work is."
         now = monotonic()
-        if not self.show or (step < self.total and now - self.last < self.interval): return
+        if not self.show or now < self.first or (step < self.total and now - self.last < self.interval): return
         self.last, done = now, 30 * step // self.total
         left = (now - self.start) / max(step, 1) * (self.total - step)
         line = f"{'█' * done}{'·' * (30 - done)} {step}/{self.total}  {left:.0f} s left  {text}"
@@ -51,7 +53,7 @@ class Progress:
         if self.handle: self.handle.update(Line(line))
         else: self.handle = display(Line(line), display_id=True)
 
-# %% ../nbs/07_training.ipynb #117cba8a
+# %% ../nbs/07_training.ipynb #459311fb
 class Checkpoint:
     """The state of a training run in one file.
 
@@ -59,15 +61,15 @@ class Checkpoint:
     """
     def __init__(self, path: str | os.PathLike, plan: dict): self.path, self.plan = Path(path), plan
 
-    def save(self, bnn: ImplicitBNN, optimiser: torch.optim.Optimizer, history: list[dict]) -> None:
+    def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, history: list) -> None:
         "Write the state after the last epoch of `history`."
-        tensors = {f"model.{k}": v for k, v in bnn.state_dict().items()} | {"random.cpu": torch.get_rng_state()}
+        tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | {"random.cpu": torch.get_rng_state()}
         if torch.cuda.is_available(): tensors |= {f"random.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
         for i, state in optimiser.state_dict()["state"].items(): tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items()}
         save_tensors(self.path, tensors, {"kind": "checkpoint", "plan": self.plan, "history": history})
 
-    def load(self, bnn: ImplicitBNN, optimiser: torch.optim.Optimizer) -> list[dict]:
-        "Read the state into network, optimiser and random numbers; returns the history, empty where there is no file."
+    def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> list:
+        "Read the state into model, optimiser and random numbers; returns the history, empty where there is no file."
         if not self.path.exists(): return []
         tensors, about = load_tensors(self.path)
         if about.get("kind") != "checkpoint": raise ValueError(f"{self.path} holds {about.get('kind')}, not a checkpoint")
@@ -76,7 +78,7 @@ class Checkpoint:
             raise ValueError(f"{self.path} belongs to another run ({'; '.join(differ)}): name another file, or delete it to start afresh")
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "random": {}, "optimiser": {}}
         for k, v in tensors.items(): parts[k.partition(".")[0]][k.partition(".")[2]] = v
-        try: bnn.load_state_dict(parts["model"])
+        try: model.load_state_dict(parts["model"])
         except RuntimeError as e: raise ValueError(f"{self.path} belongs to another network: {e}") from e
         state: dict[int, dict[str, Tensor]] = {}
         for k, v in parts["optimiser"].items():
