@@ -120,13 +120,14 @@ def smallest_singular_value(
     return Entropy(d / 2 * torch.log(squared + sigma**2) + constant,
                    {"residual": residual, "smallest_singular_value": squared.detach().sqrt()})
 
-# %% ../nbs/03_bounds.ipynb #a05ab099
-def _lanczos(product, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    "Orthonormal basis `(k, ..., d)`, tridiagonal matrix `(..., k, k)`, and the size of what lies outside, `(...,)`."
-    q = start / start.norm(dim=-1, keepdim=True)
+# %% ../nbs/03_bounds.ipynb #9c751c7f
+def _lanczos(product, start: Tensor, image: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    "From a vector and its product: orthonormal basis `(k, ..., d)`, tridiagonal matrix `(..., k, k)`, and the size of what lies outside, `(...,)`."
+    size = start.norm(dim=-1, keepdim=True)
+    q = start / size
     basis, diagonal, off = [q], [], []
-    for _ in range(steps):
-        w = product(q)
+    for k in range(steps):
+        w = product(q) if k else image / size
         diagonal.append((q * w).sum(-1))
         Q = torch.stack(basis)
         for _ in range(2): w = w - torch.einsum("k...,k...d->...d", torch.einsum("k...d,...d->k...", Q, w), Q)
@@ -141,7 +142,7 @@ def _lanczos(product, start: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor
         T = T + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
     return torch.stack(basis[:-1]), T, off[-1]
 
-# %% ../nbs/03_bounds.ipynb #32a1401d
+# %% ../nbs/03_bounds.ipynb #e7029d81
 def stochastic_logdet(
     J: Linearisation,   # of a generator, at `S` latents
     sigma: float,       # standard deviation of the noise on the weights
@@ -152,15 +153,16 @@ def stochastic_logdet(
     """L' by stochastic Lanczos quadrature; its gradient by conjugate gradients in the same Krylov space.
 
     Unbiased for L', in value and in gradient, as `steps` grows; its variance falls as 1 / `probes`.
-    Costs `probes` × (`steps` + 1) `gram` and memory for `steps` latents.
+    Costs `probes` × `steps` `gram`, the first of which serves the gradient too, and memory for `steps` latents.
     `residual` is $\\lVert A u - e \\rVert / \\lVert e \\rVert$. Source: Ubaru, Chen & Saad (2017) for the value.
     Raises `ValueError` for $\\sigma \\le 0$ or fewer than one step or probe.
     """
     if steps < 1 or probes < 1: raise ValueError(f"steps and probes must be at least 1, got steps={steps} and probes={probes}")
     d, constant, gram = J.z.shape[-1], _constant(J, sigma), _gram(J, precision)
+    signs = torch.randint(2, (probes, *J.z.shape), device=J.z.device).to(J.z.dtype) * 2 - 1
+    image = gram(signs)
     with torch.no_grad():
-        signs = torch.randint(2, (probes, *J.z.shape), device=J.z.device).to(J.z.dtype) * 2 - 1
-        Q, T, outside = _lanczos(gram, signs, min(steps, d))
+        Q, T, outside = _lanczos(gram, signs, image, min(steps, d))
         eigenvalues, vectors = torch.linalg.eigh(T.double())
         eigenvalues, first = eigenvalues.clamp(min=0) + sigma**2, vectors[..., 0, :]
         value = (d / 2 * (first**2 * eigenvalues.log()).sum(-1)).mean(0).to(J.z.dtype)
@@ -168,7 +170,7 @@ def stochastic_logdet(
         residual = (outside * y[..., -1].abs()).mean(0)
         u = d**0.5 * torch.einsum("...k,k...d->...d", y, Q)
     if torch.is_grad_enabled() and J.value.requires_grad:
-        value = _with_gradient(value, (u * gram(signs)).sum(-1).mean(0))
+        value = _with_gradient(value, (u * image).sum(-1).mean(0))
     return Entropy(value + constant, {"residual": residual})
 
 # %% ../nbs/03_bounds.ipynb #77c846f9

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['MMLayer', 'linear_map', 'matching', 'Layout', 'Reparameterised']
 
-# %% ../nbs/00_layers.ipynb #da036cd2
+# %% ../nbs/00_layers.ipynb #f99b71cb
 import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch._C._functorch import is_batchedtensor
 from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
-# %% ../nbs/00_layers.ipynb #f8442ea7
+# %% ../nbs/00_layers.ipynb #ebe9748a
 class MMLayer(nn.Module):
     """Matrix-multiplication layer, `(..., a, b)` → `(..., a', b')`: $s \\odot [(W_l X + B_l) W_r] + B_r$.
 
@@ -41,7 +42,10 @@ class MMLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] != self.in_shape:
             raise ValueError(f"MMLayer expects input (..., {self.in_shape[0]}, {self.in_shape[1]}), got {tuple(x.shape)}")
-        return self._scaled((self.left @ x + self.left_bias) @ self.right) + self.right_bias
+        (a, b), (c, d), n = self.in_shape, self.out_shape, prod(x.shape[:-2])
+        right_first = n * a * d * (b + c) + c * b * d < n * c * b * (a + d)
+        y = self.left @ (x @ self.right) + self.left_bias @ self.right if right_first else (self.left @ x + self.left_bias) @ self.right
+        return self._scaled(y) + self.right_bias
 
     def tangent(self, t: Tensor) -> Tensor:
         "The directional derivative: $T \\mapsto s \\odot (W_l T W_r)$, shape `(..., a, b)` → `(..., a', b')`."

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# %% ../nbs/09_networks.ipynb #32f64bea
+# %% ../nbs/09_networks.ipynb #2a1601f4
 class LeNet5(nn.Module):
     """LeNet-5 for images `(B, 1, 28, 28)` → logits `(B, num_classes)`; 44,426 weights for ten classes.
 
@@ -30,8 +30,8 @@ class LeNet5(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
             raise ValueError(f"LeNet5 expects images (B, 1, 28, 28), got {tuple(x.shape)}")
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))
         return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x.flatten(1))))))
 
 # %% ../nbs/09_networks.ipynb #e4b022a5
