@@ -27,7 +27,7 @@ from .methods import MAP, Dropout, Ensemble, Method
 from .posterior import ImplicitPosterior
 from .samplers import Chains, Snapshots, nuts
 
-# %% ../nbs/13c_baselines.ipynb #6ca23a89
+# %% ../nbs/13c_baselines.ipynb #3be18677
 class Variational(Method):
     "Maximises the evidence lower bound in a family of distributions. Subclasses define `_posterior(base, spread)`, centred at `base`."
     def __init__(self,
@@ -47,7 +47,8 @@ class Variational(Method):
     def _posterior(self, base, spread): raise NotImplementedError(f"{type(self).__name__} must define _posterior(base, spread)")
 
     def _fit(self, plan):
-        base = self._modes(replace(plan, lr=self.base_lr, checkpoint=None), epochs=self.base_epochs)[0] if self.base_epochs else self.initial
+        first = replace(plan, lr=self.base_lr, checkpoint=None)
+        base = self._modes(first, epochs=self.base_epochs)[0] if self.base_epochs else self.initial
         self.posterior = self._posterior(base, self.spread * fan_in_std(self.network.layout).to(base)).to(base)
         self.history = []
         def objective(x, y, N):
@@ -114,7 +115,7 @@ class FlowVI(Variational):
 
     def _posterior(self, base, spread): return Flow(base, spread, self.transforms, self.hidden)
 
-# %% ../nbs/13c_baselines.ipynb #1e44c482
+# %% ../nbs/13c_baselines.ipynb #ad0ffefa
 class AVB(LIVI):
     "Adversarial variational Bayes. Source: Mescheder, Nowozin & Geiger (2017)."
     def __init__(self,
@@ -129,8 +130,8 @@ class AVB(LIVI):
         self.adaptive, self.contrast = adaptive, contrast or {}
 
     def _fit(self, plan):
-        if plan.checkpoint: raise ValueError(f"{type(self).__name__} cannot be resumed, since it learns in every step what no checkpoint holds: "
-                                             "leave checkpoint out")
+        if plan.checkpoint:
+            raise ValueError(f"{type(self).__name__} cannot be resumed, since it learns what no checkpoint holds: leave checkpoint out")
         super()._fit(plan)
 
     def _posterior(self, base, spread): return self._family(Adversarial, base, spread)
@@ -190,7 +191,7 @@ class Laplace(Method):
         at = self.mode.repeat(len(theta), 1)
         return torch.stack(jvp(lambda t: self.network(t, x, statistics), (at,), (theta - at,))).sum(0)
 
-# %% ../nbs/13c_baselines.ipynb #dfc66b9f
+# %% ../nbs/13c_baselines.ipynb #b3b89bdd
 class SWAG(Method):
     "A normal with the moments of the weights along stochastic gradient descent. Source: Maddox et al. (2019)."
     def __init__(self,
@@ -209,7 +210,8 @@ class SWAG(Method):
         theta, self.snapshots = nn.Parameter(self._modes(plan)), Snapshots(self.rank)
         size = min(plan.batch_size or len(plan.x), max(1, len(plan.x) // self.swag_batches))
         def objective(x, y, N): yield self._log_likelihood(theta, x, y).mean() + self._log_prior(theta).sum() / N
-        self._maximise([theta], objective, replace(plan, batch_size=size, lr=self.swag_lr, checkpoint=None), self.swag_epochs, torch.optim.SGD,
+        trail = replace(plan, batch_size=size, lr=self.swag_lr, checkpoint=None)
+        self._maximise([theta], objective, trail, self.swag_epochs, torch.optim.SGD,
                        lambda done: 1., lambda: self.snapshots.add(theta.detach()[0].clone()))
 
     def sample(self, n_samples=100, seed=0):

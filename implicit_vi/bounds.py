@@ -120,9 +120,9 @@ def smallest_singular_value(
     return Entropy(d / 2 * torch.log(squared + sigma**2) + constant,
                    {"residual": residual, "smallest_singular_value": squared.detach().sqrt()})
 
-# %% ../nbs/03_bounds.ipynb #9c751c7f
+# %% ../nbs/03_bounds.ipynb #4fa233d3
 def _lanczos(product, start: Tensor, image: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    "From a vector and its product: orthonormal basis `(k, ..., d)`, tridiagonal matrix `(..., k, k)`, and the size of what lies outside, `(...,)`."
+    "From a vector and its product: basis `(k, ..., d)`, tridiagonal matrix `(..., k, k)`, and the size of what lies outside, `(...,)`."
     size = start.norm(dim=-1, keepdim=True)
     q = start / size
     basis, diagonal, off = [q], [], []

@@ -130,7 +130,7 @@ class Layout:
             raise ValueError(f"there are {self.num_weights} weights: theta must be (..., {self.num_weights}), got {tuple(theta.shape)}")
         return {n: part.reshape(*theta.shape[:-1], *s) for (n, s), part in zip(self.shapes.items(), theta.split(self.sizes, -1))}
 
-# %% ../nbs/00_layers.ipynb #5cdb397e
+# %% ../nbs/00_layers.ipynb #2e51c071
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(x, w, b, *how): return F.conv2d(x, w, b, *how)
@@ -165,7 +165,8 @@ class _Together(TorchFunctionMode):
     def __torch_function__(self, f, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if f is torch.conv2d: return self._convolution(*args, **kwargs)
-        if f is F.max_pool2d and is_batchedtensor(args[0]) and not kwargs.get("return_indices"): return _Pooling.apply(args[0], args[1:], kwargs)
+        if f is F.max_pool2d and is_batchedtensor(args[0]) and not kwargs.get("return_indices"):
+            return _Pooling.apply(args[0], args[1:], kwargs)
         return f(*args, **kwargs)
 
     def _convolution(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Method', 'Ensemble', 'MAP', 'Dropout']
 
-# %% ../nbs/13_methods.ipynb #9596bce0
+# %% ../nbs/13_methods.ipynb #79af941d
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, log, pi
 from os import PathLike
 from typing import Any
@@ -35,7 +35,7 @@ class _Plan:
     checkpoint: str | PathLike | None = None
     progress: bool = True
 
-# %% ../nbs/13_methods.ipynb #31917232
+# %% ../nbs/13_methods.ipynb #df4587ac
 class Method:
     """One way to be uncertain about the weights of a network. Subclasses define `_fit` and `sample`.
 
@@ -135,7 +135,8 @@ class Method:
         epochs, batches = plan.epochs if epochs is None else epochs, ceil(len(plan.x) / (plan.batch_size or len(plan.x)))
         chosen = nn.ParameterList(p for p in [*parameters, *self.likelihood.parameters()] if p.requires_grad)
         optimise, bar = optimiser(chosen, lr=plan.lr), Progress(epochs * batches, plan.progress, interval=1., patience=5)
-        saved = plan.checkpoint and Checkpoint(plan.checkpoint, dict(method=type(self).__name__, epochs=epochs, batches=batches, lr=plan.lr))
+        about = dict(method=type(self).__name__, epochs=epochs, batches=batches, lr=plan.lr)
+        saved = Checkpoint(plan.checkpoint, about) if plan.checkpoint else None
         done = saved.load(chosen, optimise) if saved else []
         self.history += done
         self.network.train()
