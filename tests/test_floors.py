@@ -14,9 +14,9 @@ FLOORS = dict(
     architectures=2, bounds=2, likelihoods=2,
     posterior=3,
     bnn=4, families=4,
-    training=5, methods=5,
-    experiments=6, baselines=6,
-    runs=7,
+    training=5,
+    experiments=6, methods=6,
+    runs=7, baselines=7,
     workflow=8)
 
 
