@@ -35,7 +35,7 @@ class ELBO(NamedTuple):
         "The objective: `log_likelihood + prior_weight * log_prior + entropy_weight * entropy`."
         return self.log_likelihood + self.prior_weight * self.log_prior + self.entropy_weight * self.entropy
 
-# %% ../nbs/06_bnn.ipynb #8bfcda01
+# %% ../nbs/06_bnn.ipynb #8a25a864
 class ImplicitBNN(nn.Module):
     """A network with an implicit posterior over its weights.
 
@@ -95,7 +95,7 @@ class ImplicitBNN(nn.Module):
     def outputs(self,
         x: Tensor,             # inputs `(N, ...)`
         theta: WeightSamples,  # the same draws for all of `x`
-        batch_size: int = 1000,
+        batch_size: int = 250,
     ) -> Tensor:               # `(S, N, K)`
         "The network's outputs in evaluation mode under every draw."
         training = self.training

@@ -18,7 +18,12 @@ from torch._C._functorch import is_batchedtensor
 from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
-# %% ../nbs/00_layers.ipynb #ebe9748a
+# %% ../nbs/00_layers.ipynb #6df94c4b
+def _each(left: Tensor, x: Tensor) -> Tensor:
+    "`left @ x` for every matrix of `x`, without the copies of `left` that `@` makes where `x` has two or more leading dimensions."
+    flat = x.reshape(-1, *x.shape[-2:])
+    return (left.expand(len(flat), *left.shape) @ flat).reshape(*x.shape[:-2], len(left), x.shape[-1])
+
 class MMLayer(nn.Module):
     """Matrix-multiplication layer, `(..., a, b)` → `(..., a', b')`: $s \\odot [(W_l X + B_l) W_r] + B_r$.
 
@@ -49,11 +54,11 @@ class MMLayer(nn.Module):
 
     def tangent(self, t: Tensor) -> Tensor:
         "The directional derivative: $T \\mapsto s \\odot (W_l T W_r)$, shape `(..., a, b)` → `(..., a', b')`."
-        return self._scaled(self.left @ (t @ self.right))
+        return self._scaled(_each(self.left, t @ self.right))
 
     def cotangent(self, u: Tensor) -> Tensor:
         "The adjoint of `tangent`: $U \\mapsto W_l^\\top (s \\odot U) W_r^\\top$, shape `(..., a', b')` → `(..., a, b)`."
-        return self.left.T @ (self._scaled(u) @ self.right.T)
+        return _each(self.left.T, self._scaled(u) @ self.right.T)
 
     def gram(self) -> Callable[[Tensor], Tensor]:
         """The map `cotangent(tangent(T))`, `(..., a, b)` → `(..., a, b)`, through Gram matrices of the factors that are formed once.
@@ -64,9 +69,9 @@ class MMLayer(nn.Module):
         mixed = (scale != scale[:, :1]).any(1, keepdim=True)
         left, few = self.left * scale[:, :1] * ~mixed, mixed[:, 0].nonzero()[:, 0]
         L, R = left.detach().T @ left, self.right @ self.right.detach().T
-        if not len(few): return lambda t: L @ (t @ R)
+        if not len(few): return lambda t: _each(L, t @ R)
         rows, squares = self.left[few], scale[few]**2
-        return lambda t: L @ (t @ R) + rows.detach().T @ (squares * (rows @ t @ self.right) @ self.right.detach().T)
+        return lambda t: _each(L, t @ R) + rows.detach().T @ (squares * (rows @ t @ self.right) @ self.right.detach().T)
 
     def _scaled(self, y): return y if self.scale is None else y * self.scale
 

@@ -35,7 +35,7 @@ class _Plan:
     checkpoint: str | PathLike | None = None
     progress: bool = True
 
-# %% ../nbs/13_methods.ipynb #df4587ac
+# %% ../nbs/13_methods.ipynb #eb873702
 class Method:
     """One way to be uncertain about the weights of a network. Subclasses define `_fit` and `sample`.
 
@@ -47,7 +47,7 @@ class Method:
         prior_std: float = 1.,                       # of each weight around zero
     ):
         if not prior_std > 0: raise ValueError(f"prior_std must be positive, got {prior_std}")
-        self.network = Reparameterised(network, chunk_size=None if sum(p.numel() for p in network.parameters()) < 50_000 else 1)
+        self.network = Reparameterised(network, chunk_size=None if sum(p.numel() for p in network.parameters()) < 10_000 else 1)
         self.template, self.initial = network, self.network.initial
         self.likelihood: Any = deepcopy(likelihood_named(likelihood)).to(self.initial)
         self.prior_std, self.history, self.calibration = prior_std, list[float](), torch.empty(0)
@@ -125,7 +125,7 @@ class Method:
         rows = []
         for part in theta.split(size):
             statistics = self.network.statistics(part, self.calibration)
-            rows.append(torch.cat([self._call(part, b, statistics) for b in x.split(max(1, 20_000 // size) if size > 1 else 1000)], 1))
+            rows.append(torch.cat([self._call(part, b, statistics) for b in x.split(max(1, 20_000 // size) if size > 1 else 250)], 1))
         return torch.cat(rows)
 
     def _call(self, theta, x, statistics): return self.network(theta, x, statistics)
