@@ -131,7 +131,7 @@ def accept(
     temporary.write_text(json.dumps(fields, indent=1), encoding="utf-8")
     temporary.replace(result.folder / "result.json")
 
-# %% ../nbs/12b_workflow.ipynb #97118d50
+# %% ../nbs/12b_workflow.ipynb #111de695
 def status(
     runs: list[Planned],                       # of the table
     results: str | os.PathLike | None = None,  # where results are, if not in `results_folder()`
@@ -141,7 +141,7 @@ def status(
     lines = []
     for run, name, changed, result in found:
         made = f"{result.begun[:10]}, {result.seconds:.0f} s" if result else "needs a GPU" if run.needs["gpu"] else ""
-        lines.append(f"{name:8}{run.name:44}{made}{'; changed since: ' + ', '.join(changed) if changed else ''}".rstrip())
+        lines.append(f"{name:8}{run.name:43} {made}{'; changed since: ' + ', '.join(changed) if changed else ''}".rstrip())
     listed, others = {state.result.folder for state in found if state.result}, []
     kinds = {(run.experiment, notebook_parameters(run.notebook, run.given).get("profile")) for run in runs}
     for path in sorted(folder.glob("[!.]*/[!.]*/result.json")):
