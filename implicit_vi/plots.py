@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# %% ../nbs/11_plots.ipynb #0b24e2b1
+def _style(i: int) -> dict: return dict(color=f"C{i % 10}", ls=("-", "--", ":")[i // 10 % 3], lw=1.2)
+
 # %% ../nbs/11_plots.ipynb #0d99a927
 def plot_regression(
     ax,                            # matplotlib axes
@@ -42,9 +45,9 @@ def plot_entropy_cdf(
     num_classes: int,               # the largest entropy is its logarithm
 ) -> None:
     "Empirical distribution functions of predictive entropy. Raises `ValueError` for an empty set."
-    for name, values in entropies.items():
+    for i, (name, values) in enumerate(entropies.items()):
         if not len(values): raise ValueError(f"{name!r} holds no entropies")
-        ax.step(values.sort().values, torch.arange(1, len(values) + 1) / len(values), where="post", label=name)
+        ax.step(values.sort().values, torch.arange(1, len(values) + 1) / len(values), where="post", label=name, **_style(i))
     ax.set(xlabel="predictive entropy (nats)", ylabel="share of inputs", xlim=(0, torch.tensor(num_classes).log().item()), ylim=(0, 1.01))
 
 # %% ../nbs/11_plots.ipynb #70a3c42a
@@ -105,9 +108,6 @@ def plot_densities(
         ax.set(yticks=[], ylim=(0, None))
         ax.set_title(f"weight {entry}", fontsize=7, pad=2)
         ax.tick_params(labelsize=6)
-
-# %% ../nbs/11_plots.ipynb #0b24e2b1
-def _style(i: int) -> dict: return dict(color=f"C{i % 10}", ls=("-", "--", ":")[i // 10 % 3], lw=1.2)
 
 # %% ../nbs/11_plots.ipynb #18d4b2cd
 def plot_parallel(
