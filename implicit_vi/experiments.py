@@ -51,6 +51,7 @@ def provenance() -> dict:
     return {"versions": {"python": platform.python_version(), **{k: v for k, v in found.items() if v}},
             "revision": commit, "dirty": None if changes is None else bool(changes),
             "hardware": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+                         "instructions": torch.backends.cpu.get_cpu_capability(),
                          "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None},
             **{"given": None, "code": {}, "command": None}, **json.loads(os.environ.get("IMPLICIT_VI_RUN", "{}"))}
 
