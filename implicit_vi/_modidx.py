@@ -459,6 +459,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'implicit_vi/networks.py'),
                                       'implicit_vi.networks._convolution': ('networks.html#_convolution', 'implicit_vi/networks.py'),
                                       'implicit_vi.networks.batch_norm': ('networks.html#batch_norm', 'implicit_vi/networks.py'),
+                                      'implicit_vi.networks.fast_precision': ('networks.html#fast_precision', 'implicit_vi/networks.py'),
                                       'implicit_vi.networks.group_norm': ('networks.html#group_norm', 'implicit_vi/networks.py')},
             'implicit_vi.plots': { 'implicit_vi.plots._style': ('plots.html#_style', 'implicit_vi/plots.py'),
                                    'implicit_vi.plots._together': ('plots.html#_together', 'implicit_vi/plots.py'),
