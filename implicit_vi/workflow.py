@@ -114,7 +114,7 @@ def accept(
     because: str,                         # why the result would be the same
     given: dict[str, Any] | None = None,  # for a result of Jupyter or papermill: the parameters that it was given
 ) -> None:
-    """Take a stale result for one of today's code.
+    """Take a stale result for one of today's code; one that is not stale is left as it is.
 
     Raises `ValueError` without a reason, and for a result that is damaged or of other parameters.
     """
@@ -124,6 +124,7 @@ def accept(
     if given is None or result.parameters | given != result.parameters:
         raise ValueError(f"{result.run} has the parameters {result.parameters}, and not those given: {given}")
     changed = [n for n in sorted(code | result.code) if code.get(n) != result.code.get(n)]
+    if not changed and given == result.given: return
     fields = {k: v for k, v in vars(result).items() if k != "folder"} | {"code": code, "given": given}
     reason = {"changed": changed, "because": because, "on": f"{datetime.now(timezone.utc):%Y-%m-%d}"}
     fields["accepted"] = [*fields.get("accepted", []), reason]
