@@ -35,7 +35,7 @@ def _with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
 
 def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor], Tensor]:
     "The product $J^\\top J t$, its matrix multiplications in another precision."
-    if precision is None: return J.gram
+    if precision in (None, J.z.dtype): return J.gram
     def reduced(t):
         with torch.autocast(t.device.type, precision): return J.gram(t).to(t.dtype)
     return reduced

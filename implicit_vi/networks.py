@@ -9,11 +9,11 @@ __all__ = ['LeNet5', 'MLP', 'batch_norm', 'group_norm', 'ResidualBlock', 'WideRe
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import prod
+from time import perf_counter
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 # %% ../nbs/09_networks.ipynb #2a1601f4
 class LeNet5(nn.Module):
@@ -151,6 +151,13 @@ def fast_precision(
 ) -> torch.dtype:         # `torch.bfloat16` or `torch.float32`
     "The precision in which the device multiplies matrices faster. Measured once in a process, in a fraction of a second."
     side = 256 if device == "cpu" else 4096
-    products = {t: Timer("a @ a", globals={"a": torch.ones(side, side, device=device, dtype=t)}) for t in (torch.float32, torch.bfloat16)}
-    return min(products, key=lambda t: products[t].blocked_autorange(min_run_time=.05).median)
+    def seconds(dtype):
+        a, times = torch.ones(side, side, dtype=dtype, device=device), []
+        for _ in range(5):
+            start = perf_counter()
+            (a @ a)[0, 0].item()  # a GPU would not wait for the product alone
+            times.append(perf_counter() - start)
+        return min(times)
+
+    return min(torch.float32, torch.bfloat16, key=seconds)
 

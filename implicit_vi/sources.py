@@ -272,7 +272,9 @@ def find_images(
         try: return _read_files(name, folder / name)
         except FileNotFoundError as e: looked += [f"{path}: not there", str(e)]
     sources = _SOURCES[name] if download else ()
-    if sources: print(f"{name}: fetching it once, by {' or '.join(str(s.__doc__) for s in sources)}, into {cache}", file=sys.stderr)
+    if sources:
+        where = str(cache).replace(str(Path.home()), "~", 1)
+        print(f"{name}: fetching it once, by {' or '.join(str(s.__doc__) for s in sources)}, into {where}", file=sys.stderr)
     for source in sources:
         try:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as tmp:
