@@ -75,13 +75,14 @@ class LIVI(Variational):
         generator: str | Callable[[Layout], Generator] | None = None,  # kind, or function that makes one; by size unless given
         noise: float = 1e-2,                                           # $\sigma$, in the units of the weights
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",   # an estimator of the entropy
+        entropy_samples: int | None = None,                            # draws of each step at which it is evaluated; all unless given
         **settings: Any,                                               # of `Variational`
     ):
         super().__init__(network, likelihood, prior_std, **settings)
-        self.generator, self.noise, self.entropy = generator, noise, entropy
+        self.generator, self.noise, self.entropy, self.entropy_samples = generator, noise, entropy, entropy_samples
 
     def _posterior(self, base, spread):
-        return ImplicitPosterior(_make(self.generator, self.network.layout, base, spread), self.noise, self.entropy)
+        return ImplicitPosterior(_make(self.generator, self.network.layout, base, spread), self.noise, self.entropy, self.entropy_samples)
 
 # %% ../nbs/13c_baselines.ipynb #529e4840
 def _make(generator, layout, base, spread):

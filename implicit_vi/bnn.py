@@ -49,6 +49,7 @@ class ImplicitBNN(nn.Module):
         prior: Distribution | None = None,                            # over one weight or the vector of all; standard normal unless given
         noise: float = 1e-2,                                          # $\sigma$, in the units of the weights
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",  # an estimator of the entropy
+        entropy_samples: int | None = None,                           # draws of each step at which it is evaluated; all unless given
         stochastic: Sequence[str] = ("**",),                          # globs over parameter names; what they miss stays a point estimate
         prior_weight: float = 1.,                                     # of the log-prior in the objective
         entropy_weight: float = 1.,                                   # of the entropy in the objective
@@ -66,7 +67,7 @@ class ImplicitBNN(nn.Module):
             raise ValueError(f"the generator makes {generator.num_weights} weights, the network has {m} stochastic ones")
         generator.to(base.device, base.dtype)
         if spread is not None: generator.initialise(base, spread * fan_in_std(self.network.layout).to(base))
-        self.posterior = ImplicitPosterior(generator, noise, entropy)
+        self.posterior = ImplicitPosterior(generator, noise, entropy, entropy_samples)
 
     def elbo(self,
         batch: Sequence[Tensor],  # inputs `(B, ...)` and targets

@@ -84,33 +84,39 @@ class WeightSamples:
 
 # %% ../nbs/05_posterior.ipynb #b9996564
 class Draw(NamedTuple):
-    "Weights from the posterior and its entropy at the same latents."
+    "Weights from the posterior, and its entropy at the same latents or the first few of them."
     theta: Tensor     # `(S, m)`, differentiable
-    entropy: Entropy  # of `(S,)` values, nats
+    entropy: Entropy  # of `(S,)` values, or `(K,)` where the posterior evaluates it at fewer latents; nats
 
 # %% ../nbs/05_posterior.ipynb #4f99b9d0
 class ImplicitPosterior(nn.Module):
     """The distribution of $\\theta = g(z) + \\sigma\\varepsilon$ for standard normal $z$ `(d,)` and $\\varepsilon$ `(m,)`.
 
-    Raises `ValueError` for a noise that is not positive or an estimator that does not exist. Source: Uppal et al. (2023).
+    Raises `ValueError` for a noise or a number of latents that is not positive, or an estimator that does not exist.
+    Source: Uppal et al. (2023).
     """
     def __init__(self,
         generator: nn.Module,                                          # a `Generator`, or any module with `latent_dim` and `num_weights`
         noise: float = 1e-2,                                           # $\sigma$, in the units of the weights
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",   # an estimator, by name or as a function `(J, sigma)`
+        entropy_samples: int | None = None,                            # $K$, latents of a draw at which it is evaluated; all unless given
     ):
         super().__init__()
         if not noise > 0: raise ValueError(f"the noise must be positive, got {noise}")
+        if entropy_samples is not None and entropy_samples < 1:
+            raise ValueError(f"the entropy needs at least one latent, got entropy_samples={entropy_samples}")
         if missing := [name for name in ("latent_dim", "num_weights") if not hasattr(generator, name)]:
             raise ValueError(f"a generator needs latent_dim and num_weights; {type(generator).__name__} has no {' and no '.join(missing)}")
-        self.generator, self.noise, self.estimator = generator, noise, entropy_estimator(entropy)
+        self.generator, self.noise, self.estimator, self.entropy_samples = generator, noise, entropy_estimator(entropy), entropy_samples
 
     def draw(self,
         num_samples: int,  # $S$
     ) -> Draw:
         "Weights and entropy for one step of training; random numbers come from the global seed."
-        J = linearise(self.generator, self._randn((num_samples, self.generator.latent_dim)))
-        return Draw(J.value + self.noise * torch.randn_like(J.value), self.estimator(J, self.noise))
+        z = self._randn((num_samples, self.generator.latent_dim))
+        J, rest = linearise(self.generator, z[:self.entropy_samples]), z[self.entropy_samples or num_samples:]
+        theta = torch.cat([J.value, self.generator(rest)]) if len(rest) else J.value
+        return Draw(theta + self.noise * torch.randn_like(theta), self.estimator(J, self.noise))
 
     @torch.no_grad()
     def sample(self,
@@ -140,7 +146,7 @@ class ImplicitPosterior(nn.Module):
         bounds = []
         for step in range(steps):
             theta, entropy = self.draw(num_samples)
-            bound = (log_joint(theta) + entropy.value).mean()
+            bound = log_joint(theta).mean() + entropy.value.mean()
             if not bound.isfinite():
                 raise FloatingPointError(f"step {step}: the log density or the entropy is not finite; try a lower lr than {lr}")
             optimiser.zero_grad()
