@@ -39,9 +39,10 @@ class Variational(Method):
         base_epochs: int = 0,      # of MAP, for the weights around which the family starts
         base_lr: float = 1e-2,     # of those
         prior_weight: float = 1.,  # of the log-prior in the objective; 1 is the Bayesian one
+        antithetic: bool = False,  # draws of a step in pairs whose random numbers are opposite
     ):
         super().__init__(network, likelihood, prior_std)
-        self.spread, self.n_samples, self.prior_weight = spread, n_samples, prior_weight
+        self.spread, self.n_samples, self.prior_weight, self.antithetic = spread, n_samples, prior_weight, antithetic
         self.base_epochs, self.base_lr = base_epochs, base_lr
 
     def _posterior(self, base, spread): raise NotImplementedError(f"{type(self).__name__} must define _posterior(base, spread)")
@@ -53,7 +54,7 @@ class Variational(Method):
         self.history = []
         def objective(x, y, N):
             if hasattr(self.posterior, "adapt"): self.posterior.adapt()
-            theta, entropy = self.posterior.draw(self.n_samples)
+            theta, entropy = self.posterior.draw(self.n_samples, self.antithetic)
             log_prior = self.prior_weight * self._log_prior(theta).mean()
             yield self._log_likelihood(theta, x, y).mean() + (log_prior + entropy.value.mean()) / N
         self._maximise(list(self.posterior.parameters()), objective, plan)

@@ -50,6 +50,7 @@ class ImplicitBNN(nn.Module):
         noise: float = 1e-2,                                          # $\sigma$, in the units of the weights
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",  # an estimator of the entropy
         entropy_samples: int | None = None,                           # draws of each step at which it is evaluated; all unless given
+        antithetic: bool = False,                                     # draws of a step in pairs whose random numbers are opposite
         stochastic: Sequence[str] = ("**",),                          # globs over parameter names; what they miss stays a point estimate
         prior_weight: float = 1.,                                     # of the log-prior in the objective
         entropy_weight: float = 1.,                                   # of the entropy in the objective
@@ -60,7 +61,7 @@ class ImplicitBNN(nn.Module):
         self.network = Reparameterised(network, stochastic, chunk_size)
         self.likelihood: Any = likelihood_named(likelihood)
         self.prior = prior or Normal(0., 1., validate_args=False)
-        self.prior_weight, self.entropy_weight = prior_weight, entropy_weight
+        self.prior_weight, self.entropy_weight, self.antithetic = prior_weight, entropy_weight, antithetic
         m, base = self.network.num_weights, self.network.initial
         if generator is None or isinstance(generator, str): generator = make_generator(self.network.layout, generator)
         if generator.num_weights != m:
@@ -77,7 +78,7 @@ class ImplicitBNN(nn.Module):
         "The evidence lower bound in nats per datum, from one evaluation of the generator."
         x, y = batch
         if num_data < len(x): raise ValueError(f"num_data is the size of the training set; {num_data} is less than the batch of {len(x)}")
-        theta, entropy = self.posterior.draw(n_samples)
+        theta, entropy = self.posterior.draw(n_samples, self.antithetic)
         log_likelihood = self.likelihood.log_prob(self.network(theta, x), y).mean()
         log_prior = self.prior.log_prob(theta).reshape(n_samples, -1).sum(-1).mean()
         return ELBO(log_likelihood, log_prior / num_data, entropy.value.mean() / num_data, self.prior_weight, self.entropy_weight)

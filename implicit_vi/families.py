@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bounds import Entropy
-from .posterior import Draw, WeightSamples
+from .posterior import Draw, WeightSamples, standard_normal
 
 # %% ../nbs/13a_families.ipynb #a5450a10
 @contextmanager
@@ -34,12 +34,13 @@ def seeded(
 
 # %% ../nbs/13a_families.ipynb #42cdcf65
 class Family(nn.Module):
-    "A distribution over weights `(m,)`. Subclasses define `draw(num_samples)`, weights and entropy, differentiable."
+    "A distribution over weights `(m,)`. Subclasses define `draw(num_samples, antithetic)`, weights and entropy, differentiable."
     def draw(self,
-        num_samples: int,  # $S$
+        num_samples: int,          # $S$
+        antithetic: bool = False,  # in pairs whose random numbers are opposite
     ) -> Draw:
         "Weights and entropy for one step of training; random numbers come from the global seed."
-        raise NotImplementedError(f"{type(self).__name__} must define draw(num_samples)")
+        raise NotImplementedError(f"{type(self).__name__} must define draw(num_samples, antithetic)")
 
     @torch.no_grad()
     def sample(self,
@@ -60,8 +61,8 @@ class MeanField(Family):
         if not (sd > 0).all(): raise ValueError(f"standard deviations must be positive, the smallest is {sd.min():.3g}")
         self.mean, self.log_sd = nn.Parameter(mean.clone()), nn.Parameter(sd.log())
 
-    def draw(self, num_samples):
-        theta = self.mean + self.log_sd.exp() * torch.randn(num_samples, len(self.mean), device=self.mean.device, dtype=self.mean.dtype)
+    def draw(self, num_samples, antithetic=False):
+        theta = self.mean + self.log_sd.exp() * standard_normal(num_samples, len(self.mean), self.mean, antithetic)
         entropy = self.log_sd.sum() + len(self.mean) / 2 * log(2 * pi * e)
         return Draw(theta, Entropy(entropy.expand(num_samples), {}))
 
@@ -86,9 +87,10 @@ class Flow(Family):
         self.flow = zuko.flows.MAF(len(mean), transforms=transforms, passes=2, hidden_features=hidden)
         self.mean, self.log_sd = nn.Parameter(mean.clone()), nn.Parameter(sd.log())
 
-    def draw(self, num_samples):
-        theta, log_q = self.flow().rsample_and_log_prob((num_samples,))
-        return Draw(self.mean + self.log_sd.exp() * theta, Entropy(self.log_sd.sum() - log_q, {}))
+    def draw(self, num_samples, antithetic=False):
+        flow, z = self.flow(), standard_normal(num_samples, len(self.mean), self.mean, antithetic)
+        theta, log_volume = flow.transform.inv.call_and_ladj(z)
+        return Draw(self.mean + self.log_sd.exp() * theta, Entropy(self.log_sd.sum() - flow.base.log_prob(z) + log_volume, {}))
 
 # %% ../nbs/13a_families.ipynb #86a0af13
 class Contrast(Family):
@@ -108,13 +110,13 @@ class Contrast(Family):
         self.scale: Tensor
         self.begun = False
 
-    def _theta(self, num_samples):
+    def _theta(self, num_samples, antithetic=False):
         p = next(self.generator.parameters())
-        theta = self.generator(torch.randn(num_samples, self.generator.latent_dim, device=p.device, dtype=p.dtype))
-        return theta + self.noise * torch.randn_like(theta)
+        theta = self.generator(standard_normal(num_samples, self.generator.latent_dim, p, antithetic))
+        return theta + self.noise * standard_normal(num_samples, self.generator.num_weights, p, antithetic)
 
-    def draw(self, num_samples):
-        theta = self._theta(num_samples)
+    def draw(self, num_samples, antithetic=False):
+        theta = self._theta(num_samples, antithetic)
         u = (theta - self.centre) / self.scale
         log_normal = -u.square().sum(-1) / 2 - self.scale.log().sum() - u.shape[-1] / 2 * log(2 * pi)
         return Draw(theta, Entropy(-(self.log_ratio(u) + log_normal), {}))
