@@ -343,6 +343,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'implicit_vi/layers.py'),
                                     'implicit_vi.layers._each': ('layers.html#_each', 'implicit_vi/layers.py'),
                                     'implicit_vi.layers._norms': ('layers.html#_norms', 'implicit_vi/layers.py'),
+                                    'implicit_vi.layers._windows': ('layers.html#_windows', 'implicit_vi/layers.py'),
                                     'implicit_vi.layers.linear_map': ('layers.html#linear_map', 'implicit_vi/layers.py'),
                                     'implicit_vi.layers.matching': ('layers.html#matching', 'implicit_vi/layers.py')},
             'implicit_vi.likelihoods': { 'implicit_vi.likelihoods.Bernoulli': ('likelihoods.html#bernoulli', 'implicit_vi/likelihoods.py'),

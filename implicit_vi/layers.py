@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
 from torch.func import functional_call, vmap
+from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 # %% ../nbs/00_layers.ipynb #6df94c4b
@@ -136,6 +137,12 @@ class Layout:
         return {n: part.reshape(*theta.shape[:-1], *s) for (n, s), part in zip(self.shapes.items(), theta.split(self.sizes, -1))}
 
 # %% ../nbs/00_layers.ipynb #2e51c071
+def _windows(x, size, stride, padding):
+    "Every window of `(..., 1, H, W)` as a row: `(..., H', W', a * b)`."
+    (a, b), (down, right), (rows, columns) = size, _pair(stride), _pair(0 if padding == "valid" else padding)
+    x = F.pad(x.squeeze(-3), (columns, columns, rows, rows))
+    return x.unfold(-2, a, down).unfold(-2, b, right).flatten(-2)
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(x, w, b, *how): return F.conv2d(x, w, b, *how)
@@ -147,7 +154,10 @@ class _Convolution(torch.autograd.Function):
     def vmap(info, dims, x, w, b, stride, padding, dilation, groups):
         n, how, w = info.batch_size, (stride, padding, dilation, groups), w.movedim(dims[1], 0)
         if b is not None: b = b.expand(n, -1) if dims[2] is None else b.movedim(dims[2], 0)
-        if dims[0] is None and groups == 1: y = F.conv2d(x, w.flatten(0, 1), None if b is None else b.flatten(), *how)
+        all_at_once = w.flatten(0, 1), None if b is None else b.flatten()
+        if dims[0] is None and x.shape[-3] == 1 and _pair(dilation) == (1, 1) and padding != "same":
+            y = F.linear(_windows(x, w.shape[-2:], stride, padding), all_at_once[0].flatten(1), all_at_once[1]).movedim(-1, -3)
+        elif dims[0] is None and groups == 1: y = F.conv2d(x, *all_at_once, *how)
         else:
             inputs = [x] * n if dims[0] is None else x.unbind(dims[0])
             y = torch.cat([F.conv2d(*one, *how) for one in zip(inputs, w, [None] * n if b is None else b)], -3)
