@@ -122,10 +122,10 @@ class Method:
     def _evaluate(self, theta, x):
         x, size = x.to(self.initial.device), self.network.chunk_size or len(theta)
         self.network.eval()
-        rows = []
+        rows, batches = [], x.split(max(1, min(250, 20_000 // size)))
         for part in theta.split(size):
             statistics = self.network.statistics(part, self.calibration)
-            rows.append(torch.cat([self._call(part, b, statistics) for b in x.split(max(1, 20_000 // size) if size > 1 else 250)], 1))
+            rows.append(torch.cat([self._call(part, b, statistics) for b in batches], 1))
         return torch.cat(rows)
 
     def _call(self, theta, x, statistics): return self.network(theta, x, statistics)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def notebook_parameters(
 # %% ../nbs/12a_runs.ipynb #ba8ceb8a
 _RECORD_AND_DRAW = {"experiments", "runs", "workflow", "plots"}
 
+@cache
 def _meaning(source: str) -> Any:
     "The statements of a source as nested lists, without comments, docstrings and layout; the same in every version of Python."
     def plain(part):
@@ -63,6 +65,7 @@ def _meaning(source: str) -> Any:
     try: return plain(ast.parse(source))
     except SyntaxError: return source  # a cell with a command of IPython
 
+@cache
 def _imported(source: str) -> set[str]:
     "The modules of this package that a source imports anywhere."
     names = set()
