@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -105,6 +105,8 @@ class ImplicitPosterior(nn.Module):
     Raises `ValueError` for a noise or a number of latents that is not positive, or an estimator that does not exist.
     Source: Uppal et al. (2023).
     """
+    generator: Any
+
     def __init__(self,
         generator: nn.Module,                                          # a `Generator`, or any module with `latent_dim` and `num_weights`
         noise: float = 1e-2,                                           # $\sigma$, in the units of the weights
