@@ -1,11 +1,12 @@
-"Runs every check, goes on after a failure, and ends with one line: `N passed, N failed`. Arguments choose stages."
+"Runs every check, one on each core, goes on after a failure, and ends with `N passed, N failed`. Arguments choose stages."
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from shutil import copytree, which
 from textwrap import indent
@@ -25,9 +26,12 @@ class Outcome(NamedTuple):
     said: str       # by the commands
 
 
-def check(what: str, *command: str | Path, cwd: Path = ROOT, **variables: str) -> Outcome:
-    "One check: a command that succeeds."
-    environment = {k: v for k, v in os.environ.items() if k != "IN_TEST"} | variables
+Job = Callable[[], Outcome]
+
+
+def check(what: str, *command: str | Path, cwd: Path = ROOT) -> Outcome:
+    "One check: a command that succeeds. It has one thread, for there is a check on every core."
+    environment = {k: v for k, v in os.environ.items() if k != "IN_TEST"} | {"OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
     done = subprocess.run([str(c) for c in command], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace")
@@ -41,13 +45,14 @@ def contents(folder: Path, suffix: str) -> dict[str, bytes]:
         not (suffix == ".ipynb" and any(part[0] in "_." for part in name.parts))}
 
 
-def lint() -> Iterator[Outcome]:
-    yield check("ruff", BIN/"ruff", "check", "--quiet", "--output-format=concise", ".")
-    yield check("mypy", BIN/"mypy", "--no-error-summary")
-    yield check("zizmor", BIN/"zizmor", "--offline", "--quiet", "--no-progress", ".github")
+def lint() -> list[Job]:
     files = sorted((ROOT/".github"/"workflows").glob("*.yml"))
-    yield check("check-jsonschema", BIN/"check-jsonschema", "--quiet", "--builtin-schema", "vendor.github-workflows", *files)
-    yield actionlint()
+    return [
+        partial(check, "ruff", BIN/"ruff", "check", "--quiet", "--output-format=concise", "."),
+        partial(check, "mypy", BIN/"mypy", "--no-error-summary"),
+        partial(check, "zizmor", BIN/"zizmor", "--offline", "--quiet", "--no-progress", ".github"),
+        partial(check, "check-jsonschema", BIN/"check-jsonschema", "--quiet", "--builtin-schema", "vendor.github-workflows", *files),
+        actionlint]
 
 
 def actionlint() -> Outcome:
@@ -62,7 +67,10 @@ def actionlint() -> Outcome:
     return check("actionlint", command, ".github/workflows/*.yml")  # of several names it would take one
 
 
-def export() -> Iterator[Outcome]:
+def export() -> list[Job]: return [partial(remade, "nbdev-export", "implicit_vi", ".py"), partial(remade, "nbdev-clean", "nbs", ".ipynb")]
+
+
+def remade(command: str, where: str, suffix: str) -> Outcome:
     "In a copy without the modules: nbdev-export must make the same modules, nbdev-clean must leave the notebooks as they are."
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
@@ -70,42 +78,47 @@ def export() -> Iterator[Outcome]:
         for name in ("nbs", "implicit_vi"): copytree(ROOT/name, copy/name)
         for module in (copy/"implicit_vi").rglob("*.py"):
             if module.name != "__init__.py": module.unlink()
-        for command, where, suffix in (("nbdev-export", "implicit_vi", ".py"), ("nbdev-clean", "nbs", ".ipynb")):
-            outcome = check(command, BIN/command, cwd=copy)
-            kept, made = contents(ROOT/where, suffix), contents(copy/where, suffix)
-            changed = [name for name in sorted(kept | made) if kept.get(name) != made.get(name)]
-            if changed: outcome = outcome._replace(passed=0, failed=1, said=f"{outcome.said}It changes {where}: {', '.join(changed)}")
-            yield outcome
+        outcome = check(command, BIN/command, cwd=copy)
+        kept, made = contents(ROOT/where, suffix), contents(copy/where, suffix)
+        changed = [name for name in sorted(kept | made) if kept.get(name) != made.get(name)]
+        if not changed: return outcome
+        return outcome._replace(passed=0, failed=1, said=f"{outcome.said}It changes {where}: {', '.join(changed)}")
 
 
-def notebooks() -> Iterator[Outcome]:
-    "Each in a process of its own; the experiments are left to pytest, which runs them as papermill does."
-    names = [Path("nbs", name) for name in contents(ROOT/"nbs", ".ipynb") if not Path(name).name.startswith("exp_")]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
-        yield from pool.map(lambda name: check(str(name), BIN/"nbdev-test", name, OMP_NUM_THREADS="1"), names)
+def pytest() -> list[Job]: return [partial(tested, path.relative_to(ROOT)) for path in sorted((ROOT/"tests").glob("test_*.py"))]
 
 
-def pytest() -> Iterator[Outcome]:
+def tested(path: Path) -> Outcome:
+    "The tests of one file."
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        outcome = check("pytest", sys.executable, "-m", "pytest", "-q", "-rN", "--tb=short", f"--junitxml={report}")
+        outcome = check(str(path), sys.executable, "-m", "pytest", "-q", "-rN", "--tb=short", "-p", "no:cacheprovider",
+            f"--junitxml={report}", path)
         suites = list(ElementTree.parse(report).iter("testsuite")) if report.exists() else []
     count = {name: sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")}
     failed = count["failures"] + count["errors"]
     passed = count["tests"] - failed - count["skipped"]
-    what = f"pytest: {passed} passed, {count['skipped']} skipped"
-    yield outcome._replace(what=what, passed=passed, failed=max(failed, outcome.failed))
+    what = f"{path}: {passed} passed, {count['skipped']} skipped"
+    return outcome._replace(what=what, passed=passed, failed=max(failed, outcome.failed))
+
+
+def notebooks() -> list[Job]:
+    "The experiments are left to pytest, which runs them as papermill does."
+    names = [Path("nbs", name) for name in contents(ROOT/"nbs", ".ipynb") if not Path(name).name.startswith("exp_")]
+    return [partial(check, str(name), BIN/"nbdev-test", name) for name in names]
 
 
 def main() -> int:
-    stages = {stage.__name__: stage for stage in (lint, export, notebooks, pytest)}
+    stages = {stage.__name__: stage for stage in (lint, export, pytest, notebooks)}
     chosen = sys.argv[1:] or list(stages)
     if unknown := set(chosen) - set(stages): sys.exit(f"no stage {', '.join(sorted(unknown))}; there are {', '.join(stages)}")
     outcomes = []
-    for outcome in (outcome for name in chosen for outcome in stages[name]()):
-        outcomes.append(outcome)
-        print(f"{'FAILED' if outcome.failed else 'ok':6} {outcome.seconds:6.1f} s  {outcome.what}", flush=True)
-        if outcome.failed: print(indent(outcome.said.strip()[-8000:], "    "), flush=True)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+        for job in as_completed([pool.submit(job) for name in chosen for job in stages[name]()]):
+            outcome = job.result()
+            outcomes.append(outcome)
+            print(f"{'FAILED' if outcome.failed else 'ok':6} {outcome.seconds:6.1f} s  {outcome.what}", flush=True)
+            if outcome.failed: print(indent(outcome.said.strip()[-8000:], "    "), flush=True)
     passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)
     print(f"{passed} passed, {failed} failed")
     return int(failed > 0 or passed == 0)
