@@ -48,8 +48,8 @@ def test_quick_profile(notebook, tmp_path):
     assert any("image/png" in output.get("data", {}) for output in shown)
 
 
-@each_experiment
-def test_an_unknown_parameter_is_refused_before_anything_runs(notebook, tmp_path):
+def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
+    notebook = EXPERIMENTS[0]
     done = command("implicit-vi", notebook, "-p", "sede", "1", results=tmp_path)
     assert done.returncode == 1
     assert f"{notebook.name} has no parameter sede; its parameters are profile" in done.stderr
