@@ -103,7 +103,7 @@ def independent_generator(
 
 # %% ../nbs/13c_baselines.ipynb #f61ed3f9
 class FlowVI(Variational):
-    "A normalising flow over all weights; `fit` raises `ValueError` for more than 5000. Source: Rezende & Mohamed (2015)."
+    "A normalising flow over all weights; `fit` raises `ValueError` for more than 100,000. Source: Rezende & Mohamed (2015)."
     def __init__(self,
         network: nn.Module,
         likelihood: str | nn.Module = "categorical",

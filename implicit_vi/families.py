@@ -77,14 +77,14 @@ class Flow(Family):
         sd: Tensor,               # at the start, about, `(m,)`
         transforms: int = 4,
         hidden: tuple = (64, 64), # widths of the network in each transform
-        limit: int = 5000,        # weights at most
+        limit: int = 100_000,     # weights at most
     ):
         super().__init__()
         if len(mean) > limit:
             raise ValueError(f"a flow over all of {len(mean):,} weights is more than its limit of {limit:,}: choose another method")
         try: import zuko
         except ImportError as error: raise ImportError('flows need zuko: pip install "implicit_vi[baselines]"') from error
-        self.flow = zuko.flows.MAF(len(mean), transforms=transforms, passes=2, hidden_features=hidden)
+        self.flow = zuko.flows.RealNVP(len(mean), transforms=transforms, hidden_features=hidden)
         self.mean, self.log_sd = nn.Parameter(mean.clone()), nn.Parameter(sd.log())
 
     def draw(self, num_samples, antithetic=False):
