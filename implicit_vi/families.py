@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from .bounds import Entropy
 from .posterior import Draw, WeightSamples, standard_normal
@@ -67,14 +68,20 @@ class MeanField(Family):
         return Draw(theta, Entropy(entropy.expand(num_samples), {}))
 
 # %% ../nbs/13a_families.ipynb #53717277
-class Flow(Family):
-    """A coupling flow over all weights.
+class _Multiples(nn.Module):
+    "Matrices `(…, n)` stored as multiples of one over the root of $n$."
+    def forward(self, weight): return weight / weight.shape[-1]**.5
+    def right_inverse(self, weight): return weight * weight.shape[-1]**.5
 
-    Raises `ValueError` for more than `limit` weights, `ImportError` where zuko is missing. Source: Dinh et al. (2017); zuko.
+class Flow(Family):
+    """A coupling flow over all weights; at the start a mean field.
+
+    Raises `ValueError` for more than `limit` weights or less than two, `ImportError` where zuko is missing.
+    Source: Dinh et al. (2017); zuko.
     """
     def __init__(self,
-        mean: Tensor,             # at the start, about, `(m,)`
-        sd: Tensor,               # at the start, about, `(m,)`
+        mean: Tensor,             # at the start, `(m,)`
+        sd: Tensor,               # at the start, `(m,)`
         transforms: int = 4,
         hidden: tuple = (64, 64), # widths of the network in each transform
         limit: int = 100_000,     # weights at most
@@ -82,9 +89,15 @@ class Flow(Family):
         super().__init__()
         if len(mean) > limit:
             raise ValueError(f"a flow over all of {len(mean):,} weights is more than its limit of {limit:,}: choose another method")
+        if len(mean) < 2: raise ValueError(f"a flow couples two weights or more, got {len(mean)}: take `MeanField`")
         try: import zuko
         except ImportError as error: raise ImportError('flows need zuko: pip install "implicit_vi[baselines]"') from error
         self.flow = zuko.flows.RealNVP(len(mean), transforms=transforms, hidden_features=hidden)
+        for network in (transform.hyper for transform in self.flow.transform.transforms):
+            nn.init.zeros_(network[-1].weight)
+            nn.init.zeros_(network[-1].bias)
+            for layer in network:
+                if hasattr(layer, "weight"): register_parametrization(layer, "weight", _Multiples())
         self.mean, self.log_sd = nn.Parameter(mean.clone()), nn.Parameter(sd.log())
 
     def draw(self, num_samples, antithetic=False):
