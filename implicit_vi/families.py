@@ -198,15 +198,16 @@ class Kernel(Contrast):
         self.points = self.coefficients = torch.empty(0)
         self.width = 1.
 
-    def _kernel(self, a, b): return (-torch.cdist(a, b).square() / (2 * self.width**2)).exp()
+    def _kernel(self, distance): return (-distance.square() / (2 * self.width**2)).exp()
 
     def _learn(self, u, v):
         n, self.points = len(u), torch.cat([v, u])
-        self.width = torch.pdist(self.points).median().item()
-        system = self._kernel(u, u) + self.ridge * n * torch.eye(n, device=u.device, dtype=u.dtype)
-        inner = torch.linalg.solve(system, self._kernel(u, v).sum(1))
+        distance = torch.cdist(self.points, self.points)
+        self.width = distance[*torch.triu_indices(2 * n, 2 * n, 1)].median().item()
+        to_v, to_u = self._kernel(distance[n:]).chunk(2, 1)
+        inner = torch.linalg.solve(to_u + self.ridge * n * torch.eye(n, device=u.device, dtype=u.dtype), to_v.sum(1))
         self.coefficients = torch.cat([torch.ones_like(inner), -inner]) / (self.ridge * n)
 
     def log_ratio(self, u):
         if not len(self.points): return torch.zeros_like(u[:, 0])
-        return -(self._kernel(u, self.points) @ self.coefficients).clamp(min=self.floor).log()
+        return -(self._kernel(torch.cdist(u, self.points)) @ self.coefficients).clamp(min=self.floor).log()
