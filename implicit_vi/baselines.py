@@ -20,7 +20,7 @@ from torch.func import jvp
 
 from .architectures import make_generator
 from .bounds import Entropy
-from .families import Adversarial, Flow, Kernel, MeanField, seeded
+from .families import Adversarial, Flow, Kernel, MeanField, Mixture, seeded
 from .generators import Generator, IndependentGenerator, fan_in_std
 from .layers import Layout
 from .methods import MAP, Dropout, Ensemble, Method
@@ -40,17 +40,19 @@ class Variational(Method):
         base_lr: float = 1e-2,     # of those
         prior_weight: float = 1.,  # of the log-prior in the objective; 1 is the Bayesian one
         antithetic: bool = False,  # draws of a step in pairs whose random numbers are opposite
+        components: int = 1,       # $M$, of an equal mixture, each with a start of its own; `n_samples` is a multiple of it
     ):
         super().__init__(network, likelihood, prior_std)
         self.spread, self.n_samples, self.prior_weight, self.antithetic = spread, n_samples, prior_weight, antithetic
-        self.base_epochs, self.base_lr = base_epochs, base_lr
+        self.base_epochs, self.base_lr, self.components = base_epochs, base_lr, components
 
     def _posterior(self, base, spread): raise NotImplementedError(f"{type(self).__name__} must define _posterior(base, spread)")
 
     def _fit(self, plan):
         first = replace(plan, lr=self.base_lr, checkpoint=None)
-        base = self._modes(first, epochs=self.base_epochs)[0] if self.base_epochs else self.initial
-        self.posterior = self._posterior(base, self.spread * fan_in_std(self.network.layout).to(base)).to(base)
+        starts = self._modes(first, self.components, self.base_epochs) if self.base_epochs else self._starts(self.components)
+        parts = [self._posterior(base, self.spread * fan_in_std(self.network.layout).to(base)) for base in starts]
+        self.posterior = (Mixture(parts) if self.components > 1 else parts[0]).to(starts)
         self.history = []
         def objective(x, y, N):
             if hasattr(self.posterior, "adapt"): self.posterior.adapt()

@@ -161,12 +161,14 @@ class Method:
         self.history.append(total)
 
     def _modes(self, plan, members=1, epochs=None):
-        theta = nn.Parameter(torch.stack([self.initial] + [self._fresh() for _ in range(members - 1)]))
+        theta = nn.Parameter(self._starts(members))
         def objective(x, y, N):
             for part in theta.split(self.network.chunk_size or members):
                 yield (self._log_likelihood(part, x, y).mean(1) + self._log_prior(part) / N).sum() / members
         self._maximise([theta], objective, plan, epochs)
         return theta.detach()
+
+    def _starts(self, members): return torch.stack([self.initial] + [self._fresh() for _ in range(members - 1)])
 
     def _fresh(self):
         "Weights as the modules of the network initialise themselves."
