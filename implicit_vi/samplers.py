@@ -41,7 +41,8 @@ def nuts(
 ) -> Chains:
     """Draw from a density with the no-U-turn sampler.
 
-    Raises `ImportError` where Pyro is missing, `ValueError` for starts that are not `(C, m)` or where the density is not finite.
+    Raises `ImportError` where Pyro is missing, `ValueError` for fewer than four draws, starts that are not `(C, m)` or where the
+    density is not finite.
     Source: Hoffman & Gelman (2014); Pyro.
     """
     try:
@@ -49,6 +50,7 @@ def nuts(
             warnings.simplefilter("ignore")
             from pyro.infer import MCMC, NUTS
     except ImportError as error: raise ImportError('NUTS needs Pyro: pip install "implicit_vi[baselines]"') from error
+    if num_samples < 4: raise ValueError(f"chains need at least 4 draws, got num_samples={num_samples}")
     if initial.ndim != 2: raise ValueError(f"initial must be (C, m), a row for each chain, got {tuple(initial.shape)}")
     gradient, calls = _recorded(log_density, initial[0]), [0]
 
