@@ -43,7 +43,7 @@ def order(notebook: Path) -> int:
 
 
 def page(notebook: Path) -> str:
-    "The name of a notebook's page: `01a_architectures.ipynb` → `architectures`."
+    "The name of a notebook's page: `07_architectures.ipynb` → `architectures`."
     return re.sub(r"^\d+[a-z]*_", "", notebook.stem)
 
 

@@ -114,11 +114,11 @@ def all_headings(text):
 
 
 @pytest.mark.parametrize("written, staged_as", [
-    ("see [bounds](03_bounds.ipynb#what-it-bounds)", "see [bounds](bounds.ipynb#what-it-bounds)"),
+    ("see [bounds](09_bounds.ipynb#what-it-bounds)", "see [bounds](bounds.ipynb#what-it-bounds)"),
     ("[licence](../LICENSE), [how](../CONTRIBUTING.md)", "[licence](LICENSE), [how](contributing.md)"),
     ("a [folder](../docs), a [gap](gone.ipynb)", "a folder, a [gap](gone.ipynb)"),
     ("`fit` and `fit()`, not `fit(x)`", "{py:obj}`fit <m.fit>` and {py:obj}`fit() <m.fit>`, not `fit(x)`"),
-    ("[`fit`](07_training.ipynb)", "[`fit`](training.ipynb)"),
+    ("[`fit`](12_training.ipynb)", "[`fit`](training.ipynb)"),
     ("```python\n`fit` # @eq-one\n```", "```python\n`fit` # @eq-one\n```"),
     ("$$ a = b $$ {#eq-one}", "$$ a = b $$ (eq-one)"),
     ("by @eq-one, @fig-two, @sec-a", "by {eq}`eq-one`, {numref}`fig-two`, {ref}`sec-a`"),
