@@ -1,14 +1,14 @@
 __version__ = "0.1.0"
 
 from .architectures import derive_generator, load_generator, make_generator
-from .bnn import ELBO, ImplicitBNN
+from .bnn import BNN, ImplicitBNN
 from .bounds import exact_logdet, smallest_singular_value, stochastic_logdet
 from .generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MMGenerator
-from .layers import Reparameterised
+from .reparameterise import Reparameterised
 from .likelihoods import Bernoulli, Categorical, Gaussian
 from .linearise import linearise
 from .posterior import ImplicitPosterior, WeightSamples
-from .training import fit
+from .training import ELBO, fit
 
 __all__ = [
     "ELBO", "Bernoulli", "Categorical", "CorreMMGenerator", "Gaussian", "ImplicitBNN", "ImplicitPosterior", "IndependentGenerator",

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ArchitectureError', 'known_architectures', 'load_generator', 'derive_generator', 'make_generator']
 
-# %% ../nbs/07_architectures.ipynb #fbe784a6
+# %% ../nbs/07_architectures.ipynb #b99ca572
 import os
 import reprlib
 from collections import Counter
@@ -20,7 +20,7 @@ import yaml
 from torch import nn
 
 from .generators import CorreMMGenerator, Generator, IndependentGenerator, MLPGenerator, MMGenerator
-from .layers import Layout, Reparameterised
+from .reparameterise import Layout, Reparameterised
 
 # %% ../nbs/07_architectures.ipynb #c0b78cbd
 class ArchitectureError(ValueError):

@@ -14,19 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# %% ../nbs/10_likelihoods.ipynb #491a1686
-def _check(outputs: Tensor, y: Tensor, shape: tuple) -> None:
+# %% ../nbs/10_likelihoods.ipynb #5616bcc5
+def _check_shapes(outputs: Tensor, y: Tensor, shape: tuple) -> None:
     if outputs.ndim != 3: raise ValueError(f"outputs must be (S, B, K): samples, data, values; got {tuple(outputs.shape)}")
     if y.shape != shape: raise ValueError(f"for outputs {tuple(outputs.shape)} the targets must be {tuple(shape)}, got {tuple(y.shape)}")
 
-# %% ../nbs/10_likelihoods.ipynb #dae9c404
+# %% ../nbs/10_likelihoods.ipynb #f7edf3cf
 class Categorical(nn.Module):
     "Classes `0 … K-1` from logits. Raises `ValueError` for targets that are not `(B,)` integers."
     def log_prob(self,
         outputs: Tensor,  # logits, `(S, B, K)`
         y: Tensor,        # classes, `(B,)`, integer
     ) -> Tensor:          # nats, `(S, B)`
-        _check(outputs, y, outputs.shape[1:2])
+        _check_shapes(outputs, y, outputs.shape[1:2])
         if y.is_floating_point(): raise ValueError(f"classes must be integers, got {y.dtype}: convert with y.long()")
         return outputs.log_softmax(-1).gather(-1, y.long().expand(len(outputs), -1)[..., None])[..., 0]
 
@@ -35,14 +35,14 @@ class Categorical(nn.Module):
     ) -> Tensor:          # probabilities of the classes, `(B, K)`
         return outputs.softmax(-1).mean(0)
 
-# %% ../nbs/10_likelihoods.ipynb #533b68b6
+# %% ../nbs/10_likelihoods.ipynb #60f1d5ab
 class Bernoulli(nn.Module):
     "Yes or no from log-odds, independently for each of `K` outputs. Raises `ValueError` for targets that are not `(B, K)`."
     def log_prob(self,
         outputs: Tensor,  # log-odds, `(S, B, K)`
         y: Tensor,        # 0 or 1, `(B, K)`
     ) -> Tensor:          # nats, `(S, B)`
-        _check(outputs, y, outputs.shape[1:])
+        _check_shapes(outputs, y, outputs.shape[1:])
         return -F.binary_cross_entropy_with_logits(outputs, y.to(outputs.dtype).expand_as(outputs), reduction="none").sum(-1)
 
     def predictive(self,
@@ -57,48 +57,54 @@ class GaussianPrediction(NamedTuple):
     epistemic_sd: Tensor  # spread of the mean over the posterior
     total_sd: Tensor      # with the noise of the data
 
-# %% ../nbs/10_likelihoods.ipynb #9688200d
+# %% ../nbs/10_likelihoods.ipynb #9de1405f
 class Gaussian(nn.Module):
-    """A normal variable of given mean and one noise for all outputs.
+    """A normal variable of given mean, with one standard deviation for all outputs or one for each.
 
-    Raises `ValueError` for a noise that is not positive or targets that are not `(B, K)`.
+    Raises `ValueError` for a standard deviation that is not positive or targets that are not `(B, K)`.
     """
     def __init__(self,
-        noise: float = 1.,     # standard deviation of the data around the mean, in the units of the targets
-        learn: bool = False,   # whether the noise is a parameter
+        sd: float | Tensor = 1.,  # of the data around the mean, in the units of the targets; a number, or `(K,)`
+        learn: bool = False,      # whether it is a parameter
     ):
         super().__init__()
-        if not noise > 0: raise ValueError(f"the noise must be positive, got {noise}")
-        log_noise = torch.tensor(log(noise))
-        if learn: self.log_noise = nn.Parameter(log_noise)
-        else: self.register_buffer("log_noise", log_noise)
+        given = torch.as_tensor(sd, dtype=torch.get_default_dtype())
+        if not (given > 0).all(): raise ValueError(f"the standard deviation must be positive, got sd={sd}")
+        if learn: self.log_sd = nn.Parameter(given.log())
+        else: self.register_buffer("log_sd", given.log())
 
     @property
-    def noise(self) -> Tensor:
-        "Standard deviation of the data around the mean, a scalar."
-        return self.log_noise.exp()
+    def sd(self) -> Tensor:
+        "Standard deviation of the data around the mean, a scalar or `(K,)`."
+        return self.log_sd.exp()
 
     def log_prob(self,
         outputs: Tensor,  # means, `(S, B, K)`
         y: Tensor,        # targets, `(B, K)`
     ) -> Tensor:          # nats, `(S, B)`
-        _check(outputs, y, outputs.shape[1:])
-        return (-((y - outputs) / self.noise).square() / 2 - self.log_noise - log(2 * pi) / 2).sum(-1)
+        _check_shapes(outputs, y, outputs.shape[1:])
+        return (-((y - outputs) / self.sd).square() / 2 - self.log_sd - log(2 * pi) / 2).sum(-1)
 
     def predictive(self,
         outputs: Tensor,          # means, `(S, B, K)`
     ) -> GaussianPrediction:
         variance = outputs.var(0, correction=0)
-        return GaussianPrediction(outputs.mean(0), variance.sqrt(), (variance + self.noise**2).sqrt())
+        return GaussianPrediction(outputs.mean(0), variance.sqrt(), (variance + self.sd**2).sqrt())
 
-# %% ../nbs/10_likelihoods.ipynb #ba09e150
-LIKELIHOODS: dict[str, Callable[[], nn.Module]] = {  # name → makes the likelihood, with its default noise
-    "categorical": Categorical, "bernoulli": Bernoulli, "gaussian": lambda: Gaussian(learn=True)}
+# %% ../nbs/10_likelihoods.ipynb #713be755
+def _gaussian_with_learned_sd() -> nn.Module: return Gaussian(learn=True)
+
+LIKELIHOODS: dict[str, Callable[[], nn.Module]] = {  # name → makes the likelihood
+    "categorical": Categorical, "bernoulli": Bernoulli, "gaussian": _gaussian_with_learned_sd}
 
 def likelihood_named(
-    choice: str | nn.Module,  # `categorical`, `bernoulli`, `gaussian` (with learned noise), or a likelihood
+    choice: str | nn.Module,  # `categorical`, `bernoulli`, `gaussian` (with a learned standard deviation), or a likelihood
 ) -> nn.Module:
-    "The likelihood of that name; a likelihood is returned as it is. Raises `ValueError` for a name that does not exist."
-    if not isinstance(choice, str): return choice
-    if choice not in LIKELIHOODS: raise ValueError(f"no likelihood is called {choice!r}; choose from {', '.join(LIKELIHOODS)}")
-    return LIKELIHOODS[choice]()
+    "The likelihood of that name; a likelihood is returned as it is. Raises `ValueError` for a name that does not exist and for no likelihood."
+    if isinstance(choice, str):
+        if choice not in LIKELIHOODS: raise ValueError(f"no likelihood is called {choice!r}; choose from {', '.join(LIKELIHOODS)}")
+        return LIKELIHOODS[choice]()
+    if not isinstance(choice, nn.Module) or not all(callable(getattr(choice, name, None)) for name in ("log_prob", "predictive")):
+        raise ValueError(f"the likelihood must be one of {', '.join(LIKELIHOODS)} or a module with log_prob(outputs, y) and "
+                         f"predictive(outputs), got {choice!r}")
+    return choice

@@ -6,7 +6,7 @@
 __all__ = ['accuracy', 'negative_log_likelihood', 'brier_score', 'Reliability', 'reliability', 'expected_calibration_error',
            'maximum_calibration_error', 'classwise_calibration_error', 'published_calibration_error',
            'predictive_entropy', 'mutual_information', 'mean_maximum_confidence', 'auroc', 'fpr95',
-           'gaussian_mixture_log_likelihood', 'rmse', 'coverage']
+           'gaussian_mixture_log_likelihood', 'rmse', 'coverage', 'energy_distance']
 
 # %% ../nbs/26_metrics.ipynb #3126441f
 import math
@@ -272,3 +272,18 @@ def coverage(
     low = torch.lerp(ordered[k], ordered[min(k + 1, len(sample) - 1)], part)
     high = torch.lerp(ordered[-1 - k], ordered[max(-2 - k, -len(sample))], part)
     return ((low <= target) & (target <= high)).to(sample.dtype).mean()
+
+# %% ../nbs/26_metrics.ipynb #f6ee64d6
+def energy_distance(
+    x: Tensor,  # draws of $P$, `(n, d)`
+    y: Tensor,  # draws of $Q$, `(k, d)`
+) -> Tensor:    # $D^2$, a scalar in the unit of the draws
+    """Energy distance, squared, between two sets of draws; unbiased, so that it may be below zero where they are alike.
+
+    Raises `ValueError` where the dimensions differ or a set has fewer than two draws. Source: Székely & Rizzo (2013).
+    """
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(f"draws must be (n, d) and (k, d) with one d, got {tuple(x.shape)} and {tuple(y.shape)}")
+    if min(len(x), len(y)) < 2: raise ValueError(f"each set needs at least 2 draws, got {len(x)} and {len(y)}")
+    def within(a): return torch.cdist(a, a, compute_mode="donot_use_mm_for_euclid_dist").sum() / (len(a) * (len(a) - 1))
+    return 2 * torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").mean() - within(x) - within(y)

@@ -9,14 +9,30 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {p.stem: p for p in sorted((ROOT/"implicit_vi").glob("*.py")) if not p.stem.startswith("_")}
 FLOORS = dict(
-    layers=0, metrics=0, networks=0, sources=0, transforms=0,
-    data=1, generators=1, linearise=1, plots=1, samplers=1,
-    architectures=2, bounds=2, likelihoods=2,
-    posterior=3,
-    bnn=4, families=4,
-    training=5,
-    experiments=6, methods=6,
-    runs=7, baselines=7,
+    # tools
+    files=0, random=0,
+    # beside: functions of tensors
+    metrics=0, networks=0, sources=0, transforms=0, references=0,
+    data=1, plots=1,
+    # networks of weights
+    layers=0, batching=0,
+    reparameterise=1, linearise=1,
+    generators=2,
+    architectures=3,
+    # what is assumed, and what is climbed
+    likelihoods=0, priors=3, bounds=2, training=1,
+    # distributions over weights
+    posterior=4,
+    mean_field=5, mixture=5, flow=5, ratio=5,
+    # one model
+    bnn=6,
+    # methods
+    point=7,
+    dropout=8, laplace=8, swag=8, samplers=8, variational=7,
+    methods=9,
+    # the laboratory
+    experiments=6,
+    runs=7,
     workflow=8)
 
 
