@@ -156,14 +156,14 @@ def _cell(value: Any) -> str:
     if value is None: return ""
     return f"{value:.6g}" if isinstance(value, float) else short(value)
 
-# %% ../nbs/33_experiments.ipynb #0af8b101
+# %% ../nbs/33_experiments.ipynb #5a675a81
 def runs_table(
     results: Iterable[Result],  # of one experiment
     metrics: int = 8,           # how many columns of them
 ) -> list[dict[str, str]]:      # a row for each run, all with the same columns
     "The records of an experiment as rows of a table."
     results = list(results)
-    names = dict.fromkeys(["method", "network", "dataset", "seed", *(name for r in results for name in r.parameters)])
+    names = dict.fromkeys(["profile", "method", "network", "dataset", "seed", *(name for r in results for name in r.parameters)])
     always = {"method", "seed"} & {name for r in results for name in r.parameters}
     different = {name for name in names if len({json.dumps(r.parameters.get(name)) for r in results}) > 1}
     shown = [name for name in names if name in always | different]
@@ -175,14 +175,16 @@ def runs_table(
         return {"name": r.name} | chosen | scores | made
     return [row(r) for r in results]
 
-# %% ../nbs/33_experiments.ipynb #dfa250da
+# %% ../nbs/33_experiments.ipynb #6b4c529e
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     "One process at a time, where the system has locks of files."
     try: from fcntl import LOCK_EX, flock
-    except ImportError: flock = None
+    except ImportError:
+        yield
+        return
     with path.open("w") as lock:
-        if flock: flock(lock, LOCK_EX)
+        flock(lock, LOCK_EX)
         yield
 
 # %% ../nbs/33_experiments.ipynb #f4f6f8c2

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
 
-# %% ../nbs/32_parameters.ipynb #7b031dc1
+# %% ../nbs/32_parameters.ipynb #ad75ee58
 def tagged_values(
     notebook: str | os.PathLike,
 ) -> tuple[dict[str, Any], dict[str, str]]:  # name → value, name → type
@@ -27,12 +27,15 @@ def tagged_values(
     tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     values, kinds = {}, {}
     for statement in ast.parse("\n".join(tagged)).body:
-        if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None: continue
-        annotated = isinstance(statement, ast.AnnAssign)
-        name = ast.unparse(statement.target if annotated else statement.targets[0])
-        values[name] = ast.literal_eval(statement.value)
-        kinds[name] = ast.unparse(statement.annotation) if annotated else type(values[name]).__name__
-    return values, {name: kind for name, kind in kinds.items() if kind != "NoneType"}
+        if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            name = ast.unparse(statement.target)
+            values[name] = ast.literal_eval(statement.value)
+            kinds[name] = ast.unparse(statement.annotation)
+        elif isinstance(statement, ast.Assign):
+            name = ast.unparse(statement.targets[0])
+            values[name] = ast.literal_eval(statement.value)
+            if values[name] is not None: kinds[name] = type(values[name]).__name__
+    return values, kinds
 
 # %% ../nbs/32_parameters.ipynb #92b736b5
 class Experiment(NamedTuple):

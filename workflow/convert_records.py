@@ -1,4 +1,4 @@
-"""Converts the records of before to readable names, and checks that nothing that was measured changed: `python workflow/convert_records.py`.
+"""Converts the records of before to readable names, and checks that no number changed: `python workflow/convert_records.py`.
 
 `--check` only compares the records with those of a revision: `python workflow/convert_records.py --check REVISION`.
 """
@@ -52,7 +52,8 @@ def check(revision: str) -> int:
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         for member in archive.getmembers():
             if member.isfile(): files[member.name] = archive.extractfile(member).read()
-    count = dict.fromkeys(["records", "parameters", "metrics", "other entries", "arrays", "numbers in arrays", "files of arrays identical"], 0)
+    count = dict.fromkeys(["records", "parameters", "metrics", "other entries", "arrays", "numbers in arrays",
+                           "files of arrays identical"], 0)
     wrong = []
     for name in sorted(n for n in files if n.endswith("/result.json")):
         old = json.loads(files[name])
