@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {p.stem: p for p in sorted((ROOT/"implicit_vi").glob("*.py")) if not p.stem.startswith("_")}
 FLOORS = dict(
-    layers=0, metrics=0, networks=0, sources=0, transforms=0,
+    layers=0, metrics=0, networks=0, parameters=0, sources=0, transforms=0,
     data=1, generators=1, linearise=1, plots=1, samplers=1,
     architectures=2, bounds=2, likelihoods=2,
     posterior=3,
