@@ -6,7 +6,7 @@
 __all__ = ['results_folder', 'provenance', 'Result', 'read_result', 'scan_results', 'read_results', 'runs_table', 'write_runs',
            'is_taken', 'already_there', 'publish', 'Run']
 
-# %% ../nbs/33_experiments.ipynb #00a36675
+# %% ../nbs/33_experiments.ipynb #bcdb73aa
 import csv
 import io
 import json
@@ -27,6 +27,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
 from .parameters import Experiment, check_parameters, command, find_experiment, project_folder, run_name, short
@@ -232,15 +233,14 @@ def publish(
         if not is_taken(to): raise
         raise FileExistsError(already_there(to)) from None
 
-# %% ../nbs/33_experiments.ipynb #af7b388a
+# %% ../nbs/33_experiments.ipynb #d2ab3b90
 def _simple_values(names: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     "Those names of a notebook that could be parameters."
-    simple = {name: value for name, value in names.items() if isinstance(value, str | int | float | list | dict | None)}
-    of_jupyter = {"In", "Out"}
-    if simple.get("EDITION") == experiment.edition: of_jupyter.add("EDITION")
-    return {name: value for name, value in simple.items() if name[0] != "_" and name not in of_jupyter}
+    simple = {name: value for name, value in names.items() if isinstance(value, str | int | float | list | None)}
+    if simple.get("EDITION") == experiment.edition: del simple["EDITION"]
+    return {name: value for name, value in simple.items() if name[0] != "_" and name != "In"}
 
-# %% ../nbs/33_experiments.ipynb #d0339562
+# %% ../nbs/33_experiments.ipynb #2bc9f7b9
 class Run:
     """One run of an experiment, from its parameters to its record.
 
@@ -269,29 +269,33 @@ class Run:
         self.parameters = {name: profiles[chosen].get(name) if value is None else value for name, value in self.parameters.items()}
         return SimpleNamespace(**self.parameters)
 
-    def save(self,
-        metrics: dict[str, Any],                  # numbers, or tensors of one number; the main ones first
-        arrays: dict[str, Tensor] | None = None,  # what figures are drawn from
-        **more: Any,                              # anything else that JSON can hold, such as the history of training
-    ) -> Path:                                    # the record's folder
-        "Write the record, whole or not at all. Raises `FileExistsError` for one that exists."
-        record = self._record(metrics) | more
-        if fault := _fault(record): raise ValueError(f"{self.name} cannot be saved: {fault}")
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=".unfinished-") as unfinished:
-            made = Path(unfinished) / "new"
-            made.mkdir()
-            save_tensors(made / "arrays.safetensors", arrays or {})
-            (made / "result.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-            publish(made, self.folder)
-        write_runs(self.experiment.name)
-        return self.folder
+# %% ../nbs/33_experiments.ipynb #ddfe24e7
+def _record(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+    "What a run is and what it measured, with all that made it."
+    first, count = run.parameters.get("seed"), run.parameters.get("seeds")
+    seeds = [*range(first, first + count)] if isinstance(first, int) and isinstance(count, int) else [first]
+    parameters = {name: value for name, value in run.parameters.items() if name != "checkpoint"}
+    numbers = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+    return dict(experiment=run.experiment.name, name=run.name, edition=run.experiment.edition, parameters=parameters,
+                metrics=numbers, command=command(run.experiment, run.given), **run.origin, begun=run.begun,
+                seconds=perf_counter() - run.clock, peak_memory_MB=_peak_memory(), random_seeds=seeds)
 
-    def _record(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        first, count = self.parameters.get("seed"), self.parameters.get("seeds")
-        seeds = [*range(first, first + count)] if isinstance(first, int) and isinstance(count, int) else [first]
-        parameters = {name: value for name, value in self.parameters.items() if name != "checkpoint"}
-        numbers = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
-        return dict(experiment=self.experiment.name, name=self.name, edition=self.experiment.edition, parameters=parameters,
-                    metrics=numbers, command=command(self.experiment, self.given), **self.origin, begun=self.begun,
-                    seconds=perf_counter() - self.clock, peak_memory_MB=_peak_memory(), random_seeds=seeds)
+# %% ../nbs/33_experiments.ipynb #7b456b5c
+@patch
+def save(self: Run,
+    metrics: dict[str, Any],                  # numbers, or tensors of one number; the main ones first
+    arrays: dict[str, Tensor] | None = None,  # what figures are drawn from
+    **more: Any,                              # anything else that JSON can hold, such as the history of training
+) -> Path:                                    # the record's folder
+    "Write the record, whole or not at all. Raises `FileExistsError` for one that exists."
+    record = _record(self, metrics) | more
+    if fault := _fault(record): raise ValueError(f"{self.name} cannot be saved: {fault}")
+    self.folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=".unfinished-") as unfinished:
+        made = Path(unfinished) / "new"
+        made.mkdir()
+        save_tensors(made / "arrays.safetensors", arrays or {})
+        (made / "result.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        publish(made, self.folder)
+    write_runs(self.experiment.name)
+    return self.folder
