@@ -1,4 +1,4 @@
-# paper: the experiments of workflow/runs.yaml that are missing or stale, and the figures · status: which those are
+# paper: the runs of workflow/runs.yaml that are missing, and one page of all figures · status: which those are
 # test: every check · lint · docs: the site, in docs/build/site · test-docs: the site in a browser · readme: from nbs/index.ipynb · clean
 # PYTHON=python3.12 chooses the interpreter of a new environment. For paper: PROFILE=paper the sizes of the paper, PROFILE=gpu its GPU jobs;
 # ONLY="toy mnist" some experiments; ON=slurm where to run; LIMIT=5h how long, the next time goes on from there; ARGS=-n only says what.

@@ -19,7 +19,7 @@ SECTIONS = {
     "Use": ("Short recipes: your own network, its last layer only, regression, strange inputs, files.",
         ["use_classification", "use_regression", "use_last_layer", "use_out_of_distribution", "use_saving", "use_*"]),
     "Reproduce": ("The experiments of the paper: what was run, and what came out.",
-        ["paper", "use_cluster", "exp_*", "*_experiments", "*_runs", "*_workflow", "*_plots",
+        ["paper", "use_cluster", "exp_*", "*_parameters", "*_experiments", "*_runs", "*_workflow", "*_plots",
          "*_baselines", "*_methods", "*_families", "*_samplers"]),
 }
 REFERENCE = "Every public name: signature, shapes, errors, source, an example."

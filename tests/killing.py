@@ -21,10 +21,11 @@ def run_killed(command: list[str], moments: list[float], **options) -> int:
 
 
 def damaged(results: Path) -> list[str]:
-    "What is in the folder of an experiment and is no whole result."
+    "What is in the folders of experiments and is no whole record; a folder with nothing in it is none yet."
     from implicit_vi.experiments import read_result
     wrong = []
-    for folder in (f for f in results.glob("[!.]*/*") if f.parent.name not in ("failed", "figures")):
+    for folder in (f for f in results.glob("[!.]*/[!.]*") if f.is_dir() and f.parent.name not in ("failed", "figures")):
+        if not any(folder.iterdir()): continue
         try: read_result(folder)
         except ValueError as e: wrong.append(str(e))
     return wrong

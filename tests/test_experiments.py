@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from implicit_vi.parameters import read_experiment, run_name
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 EXPERIMENTS = sorted((ROOT/"nbs").glob("exp_*.ipynb"))
@@ -27,7 +29,7 @@ def command(name, *arguments, results):
 @each_experiment
 def test_parameters_are_in_one_cell(notebook):
     tagged = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
-    assert len(tagged) == 1
+    assert len(tagged) == 1 and "".join(tagged[0]["source"]).startswith("EDITION = ")
     assert {"profile", "seed"} <= {line.partition("=")[0].strip() for line in "".join(tagged[0]["source"]).splitlines()}
 
 
@@ -35,30 +37,37 @@ def test_parameters_are_in_one_cell(notebook):
 def test_quick_profile(notebook, tmp_path):
     done = command("implicit-vi", notebook.relative_to(ROOT), "-p", "profile", "smoke", results=tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
-    folder, = tmp_path.glob("*/*/")
+    folder, = (path for path in tmp_path.glob("[!.]*/[!.]*") if path.is_dir())
     assert Path(done.stdout.strip()) == folder
     assert {path.name for path in folder.iterdir()} == {"result.json", "arrays.safetensors", "notebook.ipynb"}
     result = json.loads((folder/"result.json").read_text(encoding="utf-8"))
-    assert (result["experiment"], result["run"], result["parameters"]["profile"]) == (folder.parent.name, folder.name, "smoke")
+    experiment = read_experiment(notebook)
+    assert folder.name == result["name"] == run_name({}, experiment.defaults, experiment.edition)
+    assert (result["experiment"], result["edition"], result["parameters"]["profile"]) == (folder.parent.name, experiment.edition, "smoke")
     assert {"versions", "revision", "dirty", "hardware", "random_seeds", "seconds", "peak_memory_MB"} <= set(result)
-    assert (result["given"], result["command"]) == ({"profile": "smoke"}, f"implicit-vi nbs/{notebook.name} -p profile smoke")
-    assert {"notebook", "layers"} <= set(result["code"])
+    assert result["command"] == f"implicit-vi nbs/{notebook.name}"
     assert result["metrics"] and all(math.isfinite(value) for value in result["metrics"].values() if isinstance(value, float))
     shown = [output for cell in cells(folder/"notebook.ipynb") for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in shown)
 
 
-def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
+WRONG = [("sede", "1", "has no parameter sede; its parameters are profile"), ("seed", "one", "parameter seed should be int, got 'one'"),
+    ("EDITION", "2", "has no parameter EDITION; its parameters are profile")]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), WRONG, ids=[name for name, *_ in WRONG])
+def test_a_wrong_parameter_is_refused_before_anything_runs(name, value, said, tmp_path):
     notebook = EXPERIMENTS[0]
-    done = command("implicit-vi", notebook, "-p", "sede", "1", results=tmp_path)
+    done = command("implicit-vi", notebook, "-p", name, value, results=tmp_path)
     assert done.returncode == 1
-    assert f"{notebook.name} has no parameter sede; its parameters are profile" in done.stderr
+    assert f"{notebook.name}" in done.stderr and said in done.stderr
     assert not done.stdout and not list(tmp_path.iterdir())
 
 
-@each_experiment
-def test_papermill_alone_refuses_it_too(notebook, tmp_path):
-    done = command("papermill", notebook, tmp_path/"out.ipynb", "-p", "sede", "1", "--no-progress-bar", results=tmp_path/"results")
+@pytest.mark.parametrize(("name", "value", "said"), WRONG, ids=[name for name, *_ in WRONG])
+def test_papermill_alone_refuses_it_too(name, value, said, tmp_path):
+    papermill = "papermill", "nbs/exp_toy.ipynb", tmp_path/"out.ipynb", "--no-progress-bar"
+    done = command(*papermill, "-p", name, value, results=tmp_path/"results")
     assert done.returncode != 0
-    assert "has no parameter sede; its parameters are profile" in done.stderr
+    assert said in done.stderr
     assert not (tmp_path/"results").exists()

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = {p.stem: p for p in sorted((ROOT/"implicit_vi").glob("*.py")) if not p.stem.startswith("_")}
 FLOORS = dict(
     # tools
-    files=0, random=0,
+    files=0, random=0, checkpoints=1,
     # beside: functions of tensors
     metrics=0, networks=0, sources=0, transforms=0, references=0,
     data=1, plots=1,
@@ -20,7 +20,7 @@ FLOORS = dict(
     generators=2,
     architectures=3,
     # what is assumed, and what is climbed
-    likelihoods=0, priors=3, bounds=2, training=1,
+    likelihoods=0, priors=3, bounds=2, training=2,
     # distributions over weights
     posterior=4,
     mean_field=5, mixture=5, flow=5, ratio=5,
@@ -31,7 +31,7 @@ FLOORS = dict(
     dropout=8, laplace=8, swag=8, samplers=8, variational=7,
     methods=9,
     # the laboratory
-    experiments=6,
+    parameters=0, experiments=6, report=7,
     runs=7,
     workflow=8)
 
