@@ -32,6 +32,5 @@ setup(
     extras_require={k.removesuffix("_requirements"): v.split() for k, v in settings.items() if k.endswith("_requirements")},
     cmdclass=dict(build_py=BuildWithArchitectures),
     packages=find_packages(include=[settings["lib_path"], f"{settings['lib_path']}.*"]),
-    package_data={settings["lib_path"]: ["py.typed"]},
     entry_points=dict(console_scripts=lines("console_scripts"), nbdev=[f"{settings['lib_name']} = {settings['lib_path']}._modidx:d"]),
 )
