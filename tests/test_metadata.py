@@ -1,6 +1,10 @@
 "settings.ini, pyproject.toml, setup.py and the files that repeat them agree."
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from configparser import ConfigParser
 from importlib import import_module
 from importlib.metadata import Distribution
@@ -9,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 if sys.version_info >= (3, 11): import tomllib
 else: import tomli as tomllib
@@ -71,6 +76,36 @@ def test_dependencies_and_extras(settings, built):
     assert wanted("experiments") < wanted("dev") > wanted("workflow")
 
 
+def requirements(settings):
+    "Name of a list, requirement: of the core and of every extra."
+    keys = [key for key in settings if key.endswith("requirements")]
+    return [(key, Requirement(stated)) for key in keys for stated in settings[key].split()]
+
+
+def test_every_requirement_has_a_floor(settings):
+    without = {str(r) for _, r in requirements(settings) if not any(s.operator in (">=", "==", "~=") for s in r.specifier)}
+    assert not without
+
+
+def test_the_core_is_lean(settings):
+    "What no module imports is not required of everybody, and nothing else is imported at the top of a module."
+    modules = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT/settings["lib_path"]).glob("*.py"))
+    imported = set(re.findall(r"^(?:from|import) (\w+)", modules, re.MULTILINE)) - sys.stdlib_module_names - {settings["lib_name"]}
+    assert imported == {{"pyyaml": "yaml"}.get(name, name) for name in (r.name for key, r in requirements(settings) if key == "requirements")}
+
+
+def test_constraints_are_versions_that_the_requirements_allow(settings):
+    lines = [line for line in read("constraints.txt").splitlines() if line and not line.startswith("#")]
+    pinned = {}
+    for line in lines:
+        name, equals, version = line.partition("==")
+        assert equals, line
+        pinned[canonicalize_name(name)] = version
+    assert not [name for name in pinned if name.startswith(("nvidia-", "cuda-", "triton"))], "this file is for every platform"
+    for key, r in requirements(settings):
+        if key in ("requirements", "dev_requirements"): assert r.specifier.contains(pinned[canonicalize_name(r.name)]), r
+
+
 def test_dynamic_fields_are_set(project, built):
     groups = {entry.group for entry in built.entry_points}
     assert {"console_scripts", "nbdev"} <= groups
@@ -83,6 +118,51 @@ def test_version_is_said_once(settings):
     citation = yaml.safe_load(read("CITATION.cff"))
     assert (citation["version"], citation["license"]) == (settings["version"], settings["license"])
     assert f"\n## {settings['version']}" in read("CHANGELOG.md")
+
+
+PACKED = "implicit_vi", "gen_arch_config", "settings.ini", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", \
+    "CITATION.cff", "constraints.txt"
+PACK = "import sys; from setuptools import build_meta as b; made = sys.argv[1]; b.build_sdist(made); b.build_wheel(made)"
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    "The names of the files in the source archive and in the wheel, built in a copy."
+    copy, made = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("dist")
+    for name in PACKED:
+        if (ROOT/name).is_dir(): shutil.copytree(ROOT/name, copy/name, ignore=shutil.ignore_patterns("__pycache__"))
+        else: shutil.copy(ROOT/name, copy/name)
+    done = subprocess.run([sys.executable, "-c", PACK, str(made)], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(next(made.glob("*.tar.gz"))) as archive: source = {name.partition("/")[2] for name in archive.getnames()}
+    with zipfile.ZipFile(next(made.glob("*.whl"))) as archive: wheel = set(archive.namelist())
+    return source, wheel
+
+
+def test_packages_hold_what_is_used(packages):
+    source, wheel = packages
+    modules = {f"implicit_vi/{path.name}" for path in (ROOT/"implicit_vi").glob("*.py")}
+    architectures = {path.name for path in (ROOT/"gen_arch_config").glob("*.y*ml")}
+    assert modules | {"implicit_vi/py.typed"} | {f"implicit_vi/gen_arch_config/{name}" for name in architectures} <= wheel
+    assert modules | {"implicit_vi/py.typed", *PACKED} | {f"gen_arch_config/{name}" for name in architectures} <= source
+    assert not [name for name in wheel if name.startswith(("tests", "nbs", "workflow", "docs"))]
+
+
+def test_hooks_are_commands_of_the_environment(settings):
+    config = ROOT/".pre-commit-config.yaml"
+    done = subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", config], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    hooks = [hook for repository in yaml.safe_load(config.read_text(encoding="utf-8"))["repos"] for hook in repository["hooks"]]
+    entries = [hook["entry"].split()[0] for hook in hooks]
+    assert entries == [f".venv/bin/{command}" for command in ("nbdev-clean", "nbdev-export", "ruff")]
+    assert all((Path(sys.executable).parent/Path(entry).name).exists() for entry in entries)
+
+
+def test_every_action_is_held_at_a_commit():
+    "An action has one commit in all workflows, and says which version that is."
+    used = [line for path in sorted((ROOT/".github"/"workflows").glob("*.yml")) for line in re.findall(r"uses: (.*)", path.read_text())]
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v[\d.]+", line) for line in used)
+    assert len({line.partition("@")[0] for line in used}) == len(set(used))
 
 
 @pytest.mark.parametrize("name", ["export", "test", "clean"])
