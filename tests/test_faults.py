@@ -1,0 +1,47 @@
+"The list of faults: each can be put where it belongs and leaves what Python reads, and what becomes of it is told rightly."
+import ast
+import json
+import shutil
+
+import pytest
+from faults import ROOT, Fault, apply, notebook_of, read_faults, reason
+
+FAULTS = read_faults()
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for name in ("nbs", "implicit_vi"): shutil.copytree(ROOT/name, tmp_path/name)
+    return tmp_path
+
+
+def test_every_fault_can_be_made(copy):
+    for fault in FAULTS:
+        notebook, module = notebook_of(fault.module, copy), copy/"implicit_vi"/f"{fault.module}.py"
+        sound = notebook.read_bytes(), module.read_bytes()
+        apply(fault, copy)
+        changed = module.read_text("utf-8")
+        assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(sound[1])), fault
+        cells = ["".join(cell["source"]) for cell in json.loads(notebook.read_text("utf-8"))["cells"]]
+        assert any(fault.replacement in cell for cell in cells if cell.startswith("#| export")), fault
+        notebook.write_bytes(sound[0])
+        module.write_bytes(sound[1])
+
+
+def test_descriptions_tell_faults_apart():
+    said = [(fault.module, fault.wrong) for fault in FAULTS]
+    assert len(set(said)) == len(said)
+
+
+def test_a_snippet_that_is_not_there_once_is_refused(copy):
+    for code in ("no such line", "outputs"):
+        fault = Fault("likelihoods", "all of it", code, "pass")
+        count = (copy/"implicit_vi"/"likelihoods.py").read_text("utf-8").count(code)
+        with pytest.raises(ValueError, match=f"all of it: in likelihoods.py the snippet should occur once, and does {count} times"):
+            apply(fault, copy)
+    with pytest.raises(ValueError, match=r"nowhere should be exported by one notebook, and is by \[\]"): notebook_of("nowhere", copy)
+
+
+def test_the_error_is_told():
+    assert reason("some line\n\x1b[31mAssertionError\x1b[0m: 1 == 2\n\nthe end") == "AssertionError: 1 == 2"
+    assert reason("tests/test_x.py:3: ValueError: no\n1 failed in 2 s") == "tests/test_x.py:3: ValueError: no"
