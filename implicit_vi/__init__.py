@@ -4,13 +4,13 @@ from .architectures import derive_generator, load_generator, make_generator
 from .bnn import BNN, ImplicitBNN
 from .bounds import exact_logdet, smallest_singular_value, stochastic_logdet
 from .generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MMGenerator
-from .reparameterise import Reparameterised
 from .likelihoods import Bernoulli, Categorical, Gaussian
 from .linearise import linearise
 from .posterior import ImplicitPosterior, WeightSamples
+from .reparameterise import Reparameterised
 from .training import ELBO, fit
 
 __all__ = [
-    "ELBO", "Bernoulli", "Categorical", "CorreMMGenerator", "Gaussian", "ImplicitBNN", "ImplicitPosterior", "IndependentGenerator",
+    "BNN", "ELBO", "Bernoulli", "Categorical", "CorreMMGenerator", "Gaussian", "ImplicitBNN", "ImplicitPosterior", "IndependentGenerator",
     "MLPGenerator", "MMGenerator", "Reparameterised", "WeightSamples", "derive_generator", "exact_logdet", "fit", "linearise",
     "load_generator", "make_generator", "smallest_singular_value", "stochastic_logdet"]

@@ -722,8 +722,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'implicit_vi.variational': { 'implicit_vi.variational.AVB': ('variational.html#avb', 'implicit_vi/variational.py'),
                                          'implicit_vi.variational.AVB.__init__': ( 'variational.html#avb.__init__',
                                                                                    'implicit_vi/variational.py'),
-                                         'implicit_vi.variational.AVB._around': ( 'variational.html#avb._around',
-                                                                                  'implicit_vi/variational.py'),
                                          'implicit_vi.variational.FlowVI': ('variational.html#flowvi', 'implicit_vi/variational.py'),
                                          'implicit_vi.variational.FlowVI.__init__': ( 'variational.html#flowvi.__init__',
                                                                                       'implicit_vi/variational.py'),

@@ -79,7 +79,7 @@ class Prediction(Stored):
         log_prob = self.likelihood.log_prob(self.outputs(x, theta), y.to(theta.values.device))
         return log_prob.logsumexp(0) - log(len(theta))
 
-# %% ../nbs/18_bnn.ipynb #18c733e6
+# %% ../nbs/18_bnn.ipynb #beea7027
 def starting_weights(
     network: nn.Module,              # with its own weights
     layout: Layout,                  # of those that are wanted
@@ -95,7 +95,8 @@ def starting_weights(
         return torch.stack([own] + [_fresh_weights(network, layout) for _ in range(n_starts - 1)])
     starts = given.detach().expand(n_starts, -1) if given.ndim == 1 else given.detach()
     if starts.shape != (n_starts, layout.num_weights):
-        raise ValueError(f"the weights to start at must be ({layout.num_weights},) or ({n_starts}, {layout.num_weights}), got {tuple(given.shape)}")
+        m = layout.num_weights
+        raise ValueError(f"the weights to start at must be ({m},) or ({n_starts}, {m}), got {tuple(given.shape)}")
     return starts.clone()
 
 def _fresh_weights(network: nn.Module, layout: Layout) -> Tensor:
@@ -109,13 +110,13 @@ def _fresh_weights(network: nn.Module, layout: Layout) -> Tensor:
         raise ValueError(f"no module of the network has reset_parameters for {', '.join(left)}: give the weights to start at")
     return layout.flatten(chosen)
 
-# %% ../nbs/18_bnn.ipynb #e795ff92
+# %% ../nbs/18_bnn.ipynb #f22f2204
 class Bound(Prediction):
     "The parts of a Bayesian network, and the evidence lower bound that they make."
     def __init__(self,
         network: nn.Module,                            # any module; copied, not changed
         likelihood: str | nn.Module = "categorical",   # `categorical`, `bernoulli`, `gaussian`, or a likelihood of one's own; copied
-        family: Family | Mapping[str, Family] = implicit_around,  # (layout, weights to start at) → distribution; or globs → such functions
+        family: Family | Mapping[str, Family] = implicit_around,  # (layout, weights) → distribution; or globs → such functions
         *,
         prior: Any = None,                             # as for `prior_over`; standard normal unless given
         stochastic: Sequence[str] = ("**",),           # globs over parameter names; what they miss stays a point estimate
@@ -160,7 +161,7 @@ def _first_inputs(loader: Iterable[Any], most: int) -> Tensor:
         if sum(map(len, found)) >= most: break
     return torch.cat(found)[:most]
 
-# %% ../nbs/18_bnn.ipynb #de439e48
+# %% ../nbs/18_bnn.ipynb #ce704b67
 class BNN(Bound):
     """A network with a distribution over its weights: the protocol of every method.
 
@@ -181,7 +182,7 @@ class BNN(Bound):
 
     def fit(self,
         loader: Iterable[Any],     # batches `(x, y)`, begun anew in each epoch
-        **settings: Any,           # of `training.fit`: epochs or steps, lr, n_samples, num_data, optimiser, schedule, seed, checkpoint, progress
+        **settings: Any,           # of `training.fit`, such as epochs, lr, n_samples, seed, checkpoint
     ) -> Any:                      # itself
         "Train with the one loop of the package: the same as `fit(model, loader, ...)`."
         fit(self, loader, **settings)
@@ -219,7 +220,7 @@ def _description(model: Bound) -> dict[str, Any]:
     return {"method": type(model).__name__, "weights": shapes, "prior": repr(model.prior), "likelihood": type(model.likelihood).__name__,
             "prior_weight": model.prior_weight, "entropy_weight": model.entropy_weight, **model.posterior.description}
 
-# %% ../nbs/18_bnn.ipynb #34d418f8
+# %% ../nbs/18_bnn.ipynb #452f5d45
 class ImplicitBNN(BNN):
     """A network with an implicit posterior over its weights: linearised implicit variational inference (LIVI).
 
@@ -229,12 +230,12 @@ class ImplicitBNN(BNN):
     def __init__(self,
         network: nn.Module,                                           # any module; copied, not changed
         likelihood: str | nn.Module = "categorical",                  # `categorical`, `bernoulli`, `gaussian`, or a likelihood of one's own
-        generator: Make = None,                                       # `mlp`, `mm`, `correlated`, one's own, or layout → one; by size unless given
+        generator: Make = None,                                       # a kind, one's own, or layout → generator; by size unless given
         noise: float = 1e-2,                                          # $\sigma$, in the units of the weights
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",  # an estimator of the entropy
         entropy_samples: int | None = None,                           # draws of each step at which it is evaluated; all unless given
         spread: float | None = 0.1,                                   # initial variation of a weight, in units of what its layer needs
-        **settings: Any,                                              # of `BNN`: prior, stochastic, start, components, antithetic, prior_weight,
-    ):                                                                # entropy_weight, chunk_size
+        **settings: Any,                                              # of `Bound`, such as prior, stochastic, components
+    ):
         family = partial(implicit_around, generator=generator, noise=noise, entropy=entropy, entropy_samples=entropy_samples, spread=spread)
         super().__init__(network, likelihood, family, **settings)

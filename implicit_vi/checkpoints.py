@@ -34,7 +34,7 @@ def _with_prefix(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
     "The entries below a prefix, without it."
     return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
 
-# %% ../nbs/11a_checkpoints.ipynb #ef878877
+# %% ../nbs/11a_checkpoints.ipynb #51febe87
 class Checkpoint:
     """The state of a training run in one file.
 
@@ -55,7 +55,7 @@ class Checkpoint:
         "Write the state after the last epoch of `history`."
         tensors = {f"model.{k}": v.clone() for k, v in self.model.state_dict().items()} | {"random.cpu": torch.get_rng_state()}
         if torch.cuda.is_available(): tensors |= {f"random.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
-        numbers = {}
+        numbers: dict[str, float] = {}
         for name, optimiser in self.optimisers.items():
             held, plain = _optimiser_state(optimiser)
             tensors |= {f"{name}:{k}": v for k, v in held.items()}
@@ -65,7 +65,7 @@ class Checkpoint:
         except OSError as e: raise OSError(f"the checkpoint {self.path} cannot be written ({e}): name another place") from e
 
     def begin(self) -> list[dict]:
-        "Read the state where there is a file, and return its history. Where there is none write one: what makes that impossible is found now."
+        "Read the state where there is a file, and return its history; else write one, so that what makes that impossible is found now."
         if self.path.is_dir(): raise OSError(f"the checkpoint {self.path} cannot be written: it is a folder, name a file in it")
         if not self.path.exists():
             self.save([])

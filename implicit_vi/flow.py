@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Flow', 'flow_around']
 
-# %% ../nbs/16_flow.ipynb #368c2285
-import torch
+# %% ../nbs/16_flow.ipynb #2b66d4e0
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
@@ -16,13 +17,13 @@ from .posterior import Distribution, Draw
 from .random import standard_normal
 from .reparameterise import Layout
 
-# %% ../nbs/16_flow.ipynb #1c68d0b7
+# %% ../nbs/16_flow.ipynb #561c3259
 class _Multiples(nn.Module):
     "Matrices `(…, n)` stored as multiples of one over the root of $n$."
     def forward(self, weight): return weight / weight.shape[-1]**.5
     def right_inverse(self, weight): return weight * weight.shape[-1]**.5
 
-def _start_as_identity(network: nn.Sequential) -> None:
+def _start_as_identity(network: Any) -> None:
     "Scale the matrices of a coupling layer's network, and let its last one begin at zero."
     nn.init.zeros_(network[-1].weight)
     nn.init.zeros_(network[-1].bias)

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['CurvatureNormal', 'Laplace']
 
-# %% ../nbs/21_laplace.ipynb #6260e9c7
+# %% ../nbs/21_laplace.ipynb #3fadafc9
 import warnings
 from copy import deepcopy
 from math import e, log, pi
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,16 +20,17 @@ from .point import MAP
 from .posterior import Distribution, Draw
 from .random import standard_normal
 
-# %% ../nbs/21_laplace.ipynb #36457fd9
+# %% ../nbs/21_laplace.ipynb #9f9f56b1
 class CurvatureNormal(Distribution):
-    "A normal around a mode, from the factors of its precision: `scale` is its inverse root, dense or diagonal, or there are Kronecker factors."
+    "A normal around a mode, from its precision: the inverse root of it, dense or diagonal, or Kronecker factors."
     def __init__(self,
         mode: Tensor,                # of all weights, `(m,)`
         factors: dict[str, Tensor],  # `scale` `(k, k)` or `(k,)`; or `vectors.i.j` and `values.i.j` for factor j of block i, and `deltas`
     ):
         super().__init__()
         self.mode = nn.Parameter(mode.clone(), requires_grad=False)
-        self.factors: Any = nn.ParameterDict({n.replace(".", "/"): nn.Parameter(t.clone(), requires_grad=False) for n, t in factors.items()})
+        fixed = {name.replace(".", "/"): nn.Parameter(t.clone(), requires_grad=False) for name, t in factors.items()}
+        self.factors: Any = nn.ParameterDict(fixed)
 
     def draw(self, n_samples: int, antithetic: bool = False) -> Draw:
         root, size, half_logdet = _inverse_root(self.factors)
@@ -39,7 +39,7 @@ class CurvatureNormal(Distribution):
         entropy = size / 2 * log(2 * pi * e) - half_logdet
         return Draw(self.mode + around, Entropy(entropy.expand(n_samples), {}))
 
-# %% ../nbs/21_laplace.ipynb #a9896c69
+# %% ../nbs/21_laplace.ipynb #b3a59aa0
 def _inverse_root(factors: Any) -> tuple[Any, int, Tensor]:
     "Of a precision $P$: the map `(S, k)` → $P^{-1/2} \\varepsilon$, the size $k$, and half of the log-determinant of $P$."
     if "scale" not in factors: return _kronecker_root(factors)
@@ -50,14 +50,14 @@ def _inverse_root(factors: Any) -> tuple[Any, int, Tensor]:
 def _kronecker_root(factors: Any) -> tuple[Any, int, Tensor]:
     from laplace.utils.matrix import KronDecomposed
     def blocks(kind):
-        names = sorted((tuple(map(int, n.split("/")[1:])) for n in factors if n.startswith(kind)))
+        names = sorted(tuple(map(int, n.split("/")[1:])) for n in factors if n.startswith(kind))
         count = names[-1][0] + 1
         return [tuple(factors[f"{kind}/{i}/{j}"].data for block, j in names if block == i) for i in range(count)]
     precision = KronDecomposed(blocks("vectors"), blocks("values"), factors["deltas"].data)
     size = sum(int(torch.tensor([len(values) for values in block]).prod()) for block in precision.eigenvalues)
     return (lambda epsilon: precision.bmm(epsilon, exponent=-.5).reshape(epsilon.shape)), size, precision.logdet() / 2
 
-# %% ../nbs/21_laplace.ipynb #8d9c7ea6
+# %% ../nbs/21_laplace.ipynb #e62d3e1a
 class Laplace(MAP):
     """A normal around the maximum of the posterior, from laplace-torch.
 
@@ -73,9 +73,10 @@ class Laplace(MAP):
         **settings: Any,                              # of `BNN`, but for components and stochastic
     ):
         super().__init__(network, likelihood, **settings)
-        if self.prior.sd is None: raise ValueError(f"Laplace needs a prior that is one normal around zero for all weights, got {self.prior!r}")
+        if self.prior.sd is None: raise ValueError(f"Laplace needs one normal around zero as the prior of all weights, got {self.prior!r}")
+        self.prior_precision = self.prior.sd**-2
         if any(True for _ in self.network.parameters()):
-            raise ValueError('Laplace takes all weights of the network: leave `stochastic` out, and choose the last layer by subset="last_layer"')
+            raise ValueError('Laplace takes all weights: leave `stochastic` out, and choose the last layer by subset="last_layer"')
         self.template, self.subset, self.structure, self.linearised = deepcopy(network), subset, structure, linearised
 
     def finish(self, loader: Any, settings: dict[str, Any]) -> None:
@@ -95,7 +96,8 @@ class Laplace(MAP):
 
     def _make_room(self, tensors: dict[str, Tensor]) -> None:
         super()._make_room(tensors)
-        factors = {n.removeprefix("posterior.factors.").replace("/", "."): t for n, t in tensors.items() if n.startswith("posterior.factors.")}
+        prefix = "posterior.factors."
+        factors = {n.removeprefix(prefix).replace("/", "."): t for n, t in tensors.items() if n.startswith(prefix)}
         if factors: self.posterior = CurvatureNormal(tensors["posterior.mode"], factors).to(self.network.initial.device)
 
     def _curvature(self, mode: Tensor, loader: Any, num_data: int) -> dict[str, Tensor]:
@@ -107,7 +109,7 @@ class Laplace(MAP):
         regression = hasattr(self.likelihood, "sd")
         noise = dict(sigma_noise=self.likelihood.sd.item()) if regression else {}
         try: curvature = fitted(model, "regression" if regression else "classification", subset_of_weights=self.subset,
-                                hessian_structure=self.structure, prior_precision=self.prior.sd**-2, **noise)
+                                hessian_structure=self.structure, prior_precision=self.prior_precision, **noise)
         except ValueError as error: raise ValueError(f"laplace-torch found no last layer: {error}") from error
         curvature.fit(_SizedLoader(loader, num_data))
         return _factors(curvature)

@@ -91,7 +91,7 @@ class Gaussian(nn.Module):
         variance = outputs.var(0, correction=0)
         return GaussianPrediction(outputs.mean(0), variance.sqrt(), (variance + self.sd**2).sqrt())
 
-# %% ../nbs/10_likelihoods.ipynb #713be755
+# %% ../nbs/10_likelihoods.ipynb #7cfe2b85
 def _gaussian_with_learned_sd() -> nn.Module: return Gaussian(learn=True)
 
 LIKELIHOODS: dict[str, Callable[[], nn.Module]] = {  # name → makes the likelihood
@@ -100,7 +100,7 @@ LIKELIHOODS: dict[str, Callable[[], nn.Module]] = {  # name → makes the likeli
 def likelihood_named(
     choice: str | nn.Module,  # `categorical`, `bernoulli`, `gaussian` (with a learned standard deviation), or a likelihood
 ) -> nn.Module:
-    "The likelihood of that name; a likelihood is returned as it is. Raises `ValueError` for a name that does not exist and for no likelihood."
+    "The likelihood of that name; one's own is returned as it is. Raises `ValueError` for an unknown name and for what is no likelihood."
     if isinstance(choice, str):
         if choice not in LIKELIHOODS: raise ValueError(f"no likelihood is called {choice!r}; choose from {', '.join(LIKELIHOODS)}")
         return LIKELIHOODS[choice]()

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['MeanField', 'mean_field_around']
 
-# %% ../nbs/14_mean_field.ipynb #84c39a63
+# %% ../nbs/14_mean_field.ipynb #29fcd349
 from math import e, log, pi
 
-import torch
 from torch import Tensor, nn
 
 from .bounds import Entropy

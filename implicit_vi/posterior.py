@@ -148,7 +148,7 @@ class _Density(nn.Module):
         log_density = self.log_joint(theta).mean()
         return ELBO(log_density, torch.zeros_like(log_density), entropy.value.mean())
 
-# %% ../nbs/13_posterior.ipynb #848e941d
+# %% ../nbs/13_posterior.ipynb #2a524a4e
 class ImplicitPosterior(Distribution):
     """The distribution of $\\theta = g(z) + \\sigma\\varepsilon$ for standard normal $z$ `(d,)` and $\\varepsilon$ `(m,)`.
 
@@ -190,11 +190,11 @@ class ImplicitPosterior(Distribution):
     @property
     def description(self) -> dict[str, Any]:
         g = self.generator
-        return {"distribution": "ImplicitPosterior", "generator": type(g).__name__, "latent_dim": g.latent_dim, "num_weights": g.num_weights,
-                "noise": self.noise}
+        return {"distribution": "ImplicitPosterior", "generator": type(g).__name__, "latent_dim": g.latent_dim,
+                "num_weights": g.num_weights, "noise": self.noise}
 
-# %% ../nbs/13_posterior.ipynb #0d44da19
-Make = str | Generator | Callable[[Layout], Generator] | None  # how a generator is asked for: kind, generator, function that makes one, by size
+# %% ../nbs/13_posterior.ipynb #597faf65
+Make = str | Generator | Callable[[Layout], Generator] | None  # a kind, a generator, a function that makes one; or by size
 
 def generator_around(
     layout: Layout,                 # of the weights

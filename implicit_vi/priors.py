@@ -46,7 +46,7 @@ def _log_density(theta: Tensor, distribution: Distribution) -> Tensor:
     constant = (scale.log() + log(2 * pi) / 2).expand(theta.shape[-1]).sum()
     return -((theta - loc) / scale).square().sum(-1) / 2 - constant
 
-# %% ../nbs/11_priors.ipynb #ee0fbbd6
+# %% ../nbs/11_priors.ipynb #095555b3
 PRIORS = "normal", "fan_in"  # the names that `prior_over` knows
 
 def _named(name: str, layout: Layout) -> Distribution:
@@ -59,19 +59,21 @@ def _checked(choice: str | Distribution, layout: Layout) -> Distribution:
     "A distribution over one weight or over the vector of those of the layout."
     if isinstance(choice, str): return _named(choice, layout)
     if not isinstance(choice, Distribution):
-        raise ValueError(f"the prior must be {' or '.join(PRIORS)}, a torch distribution, or a table of globs with one for each; got {choice!r}")
+        raise ValueError(f"the prior must be {' or '.join(PRIORS)}, a torch distribution, or a table of globs with one for each; "
+                         f"got {choice!r}")
     shape, m = tuple(choice.batch_shape + choice.event_shape), layout.num_weights
     if shape not in ((), (1,), (m,)): raise ValueError(f"the prior must be over one weight or over all {m}, got one of shape {shape}")
     return choice
 
-# %% ../nbs/11_priors.ipynb #c4e18aa7
+# %% ../nbs/11_priors.ipynb #fa2a9512
 def prior_over(
     choice: str | Distribution | Mapping[str, str | Distribution] | None,  # a name, a distribution, or globs → one of these
     layout: Layout,                                                        # the weights
 ) -> Prior:
     """The prior over the weights of a network; `None` is standard normal.
 
-    Raises `ValueError` for a name that does not exist, a distribution of another number of weights, globs that leave out a tensor or name it twice.
+    Raises `ValueError` for a name that does not exist, a distribution of another number of weights, globs that leave out a tensor or
+    name it twice.
     """
     if choice is None: choice = "normal"
     if not isinstance(choice, Mapping): return Prior([(slice(None), _checked(choice, layout))])

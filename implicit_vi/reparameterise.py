@@ -57,7 +57,7 @@ class Layout:
             raise ValueError(f"there are {self.num_weights} weights: theta must be (..., {self.num_weights}), got {tuple(theta.shape)}")
         return {n: part.reshape(theta.shape[:-1] + s) for (n, s), part in zip(self.shapes.items(), theta.split(self.sizes, -1))}
 
-# %% ../nbs/05_reparameterise.ipynb #aee4682b
+# %% ../nbs/05_reparameterise.ipynb #00555d22
 def partition(
     layout: Layout,               # of all tensors
     patterns: Sequence[str],      # globs
@@ -66,7 +66,8 @@ def partition(
     chosen = {pattern: matching(list(layout.shapes), [pattern]) for pattern in patterns}
     for name in layout.shapes:
         times = sum(name in names for names in chosen.values())
-        if times != 1: raise ValueError(f"each tensor must match one of the globs, and {name} matches {times} of the globs {', '.join(patterns)}")
+        if times == 1: continue
+        raise ValueError(f"each tensor must match one of the globs, and {name} matches {times} of the globs {', '.join(patterns)}")
     positions = layout.unflatten(torch.arange(layout.num_weights))
     return {pattern: (torch.cat([positions[name].flatten() for name in names]), Layout({name: layout.shapes[name] for name in names}))
             for pattern, names in chosen.items()}

@@ -65,7 +65,7 @@ class Snapshots:
         D = torch.stack(self.deviations, 1)
         return LowRankNormal(self.mean, self.variance / 2, D / (2 * (D.shape[1] - 1))**.5)
 
-# %% ../nbs/22_swag.ipynb #a6e41b1b
+# %% ../nbs/22_swag.ipynb #0ccbf61a
 class SWAG(MAP):
     """A normal with the moments of the weights along stochastic gradient descent.
 
@@ -100,7 +100,8 @@ class SWAG(MAP):
     def _make_room(self, tensors: dict[str, Tensor]) -> None:
         super()._make_room(tensors)
         if "posterior.factor" in tensors:
-            self.posterior = LowRankNormal(*(tensors[f"posterior.{name}"] for name in ("mean", "variance", "factor"))).to(self.network.initial)
+            parts = [tensors[f"posterior.{name}"] for name in ("mean", "variance", "factor")]
+            self.posterior = LowRankNormal(*parts).to(self.network.initial)
 
 # %% ../nbs/22_swag.ipynb #3111e655
 def _constant(done: float) -> float: return 1.

@@ -55,7 +55,7 @@ class FlowVI(BNN):
     ):
         super().__init__(network, likelihood, partial(flow_around, spread=spread, transforms=transforms, hidden=hidden), **settings)
 
-# %% ../nbs/24_variational.ipynb #e85383d6
+# %% ../nbs/24_variational.ipynb #a2696e52
 class AVB(BNN):
     "Adversarial variational Bayes. Source: Mescheder, Nowozin & Geiger (2017)."
     distribution: Any = Adversarial
@@ -70,14 +70,12 @@ class AVB(BNN):
         contrast: dict[str, Any] | None = None,  # further arguments of the distribution, such as `n_contrast`
         **settings: Any,                 # of `BNN`
     ):
-        self.ratio = dict(noise=noise, adaptive=adaptive, **(contrast or {}))
-        self.make = dict(choice=generator, spread=spread)
-        super().__init__(network, likelihood, self._around, **settings)
-
-    def _around(self, layout: Layout, start: Tensor) -> Any:
-        sd = self.prior.sd
-        if sd is None and not self.ratio["adaptive"]: raise ValueError(f"a contrast with the prior needs one normal around zero, got {self.prior!r}")
-        return self.distribution(generator_around(layout, start, **self.make), contrast_sd=sd or 1., **self.ratio).to(start.device)
+        def around(layout: Layout, start: Tensor) -> Any:
+            sd = self.prior.sd
+            if sd is None and not adaptive: raise ValueError(f"a contrast with the prior needs one normal around zero, got {self.prior!r}")
+            made = generator_around(layout, start, generator, spread)
+            return self.distribution(made, noise, sd or 1., adaptive, **(contrast or {})).to(start.device)
+        super().__init__(network, likelihood, around, **settings)
 
 class KIVI(AVB):
     "Kernel implicit variational inference. Source: Shi, Sun & Zhu (2018)."
