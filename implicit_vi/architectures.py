@@ -76,7 +76,7 @@ def _read(path: Path) -> tuple[Any, list[str]]:
         line = f"line {mark.line + 1}: " if mark else ""
         raise ArchitectureError(path, [f"it is not plain YAML: {line}{' '.join(str(problem).split())}"[:300]]) from None
 
-# %% ../nbs/07_architectures.ipynb #c1d2ea6f
+# %% ../nbs/07_architectures.ipynb #652bead6
 _MAX_SIZE, _MAX_LAYERS, _MAX_PARAMETERS = 100_000, 10_000, 10**9
 _PARTS: dict[str, list[str]] = {"input_size": ["noise_input"], "output_size": [], "hidden_units": ["second_layer"], "num_hidden_layers": []}
 _MATRIX, _TRUNK, _COUNT = "[rows, columns]", "[[rows, columns], [rows, columns]]", "a number of layers"
@@ -103,6 +103,7 @@ def _entries(data: list[dict], names: list) -> Iterator[str]:
             if not isinstance(name, str): yield f"{part} has the key {_show(name)}, where a name belongs"
             if not right(value): yield f"{part}: {_show(name)} must be {wanted}, {limits}; got {_show(value)}"
 
+# %% ../nbs/07_architectures.ipynb #68374a96
 def _problems(data: Any, m: int | None, copies: int) -> Iterator[str]:
     "What is wrong with the four mappings, for m weights made by so many copies."
     if not (isinstance(data, list) and len(data) == 4 and all(isinstance(part, dict) for part in data)):

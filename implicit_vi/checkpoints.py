@@ -34,7 +34,27 @@ def _with_prefix(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
     "The entries below a prefix, without it."
     return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
 
-# %% ../nbs/11a_checkpoints.ipynb #51febe87
+# %% ../nbs/11a_checkpoints.ipynb #cd699741
+def _whole_state(model: nn.Module, optimisers: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, float]]:
+    "Model, optimisers and random numbers, as tensors and as plain numbers."
+    tensors = {f"model.{k}": v.clone() for k, v in model.state_dict().items()} | {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available(): tensors |= {f"random.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    numbers: dict[str, float] = {}
+    for name, optimiser in optimisers.items():
+        held, plain = _optimiser_state(optimiser)
+        tensors |= {f"{name}:{k}": v for k, v in held.items()}
+        numbers |= {f"{name}:{k}": v for k, v in plain.items()}
+    return tensors, numbers
+
+def _compare(about: dict[str, Any], plan: dict[str, Any], path: Path) -> None:
+    "Raise `ValueError` unless a description is that of a checkpoint with this plan."
+    if about.get("kind") != "checkpoint": raise ValueError(f"{path} holds {about.get('kind')}, not a checkpoint")
+    found = about.get("plan", {})
+    differ = [f"{k}: {found.get(k)} in the file, {v} now" for k, v in plan.items() if found.get(k) != v]
+    if not differ: return
+    raise ValueError(f"{path} belongs to another run ({'; '.join(differ)}): name another file, or delete it to start afresh")
+
+# %% ../nbs/11a_checkpoints.ipynb #c4e88f51
 class Checkpoint:
     """The state of a training run in one file.
 
@@ -53,13 +73,7 @@ class Checkpoint:
 
     def save(self, history: list[dict]) -> None:
         "Write the state after the last epoch of `history`."
-        tensors = {f"model.{k}": v.clone() for k, v in self.model.state_dict().items()} | {"random.cpu": torch.get_rng_state()}
-        if torch.cuda.is_available(): tensors |= {f"random.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
-        numbers: dict[str, float] = {}
-        for name, optimiser in self.optimisers.items():
-            held, plain = _optimiser_state(optimiser)
-            tensors |= {f"{name}:{k}": v for k, v in held.items()}
-            numbers |= {f"{name}:{k}": v for k, v in plain.items()}
+        tensors, numbers = _whole_state(self.model, self.optimisers)
         about = {"kind": "checkpoint", "plan": self.plan, "history": history, "numbers": numbers}
         try: save_tensors(self.path, tensors, about)
         except OSError as e: raise OSError(f"the checkpoint {self.path} cannot be written ({e}): name another place") from e
@@ -71,7 +85,7 @@ class Checkpoint:
             self.save([])
             return []
         tensors, about = load_tensors(self.path)
-        self._compare(about)
+        _compare(about, self.plan, self.path)
         try: self.model.load_state_dict(_with_prefix(tensors, "model."))
         except RuntimeError as e: raise ValueError(f"{self.path} belongs to another network: {e}") from e
         for name, optimiser in self.optimisers.items():
@@ -79,10 +93,3 @@ class Checkpoint:
         torch.set_rng_state(tensors["random.cpu"])
         for device, state in _with_prefix(tensors, "random.cuda.").items(): torch.cuda.set_rng_state(state, int(device))
         return about["history"]
-
-    def _compare(self, about: dict) -> None:
-        if about.get("kind") != "checkpoint": raise ValueError(f"{self.path} holds {about.get('kind')}, not a checkpoint")
-        plan = about.get("plan", {})
-        differ = [f"{k}: {plan.get(k)} in the file, {v} now" for k, v in self.plan.items() if plan.get(k) != v]
-        if not differ: return
-        raise ValueError(f"{self.path} belongs to another run ({'; '.join(differ)}): name another file, or delete it to start afresh")

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Dropout']
 
-# %% ../nbs/20_dropout.ipynb #2ba39c03
+# %% ../nbs/20_dropout.ipynb #705cde27
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,27 @@ from .point import MAP
 from .posterior import WeightSamples
 from .random import seeded
 
-# %% ../nbs/20_dropout.ipynb #354c1203
+# %% ../nbs/20_dropout.ipynb #96b2938c
+@torch.no_grad()
+def _input_shapes(layers: dict[str, nn.Module], run: Callable[[], Any]) -> dict[str, torch.Size]:
+    "The shape of the input of each layer for one datum, in a call of the network."
+    shapes: dict[str, torch.Size] = {}
+    def noted(name): return lambda layer, inputs: shapes.update({name: inputs[0].shape[1:]})
+    hooks = [layer.register_forward_pre_hook(noted(name)) for name, layer in layers.items()]
+    try: run()
+    finally:
+        for hook in hooks: hook.remove()
+    return shapes
+
+def _insert_dropout(network: Any, names: list[str], drop: Callable) -> None:
+    "Let a function act on the inputs of these layers, and give each of them a buffer for its mask."
+    for name in names:
+        layer = network.module.get_submodule(name)
+        layer.register_buffer("dropout_mask", torch.ones(0))
+        layer.register_forward_pre_hook(drop)
+        network.buffer_names.append(f"{name}.dropout_mask")
+
+# %% ../nbs/20_dropout.ipynb #fa0f2ddb
 class Dropout(MAP):
     """Monte Carlo dropout before every linear and convolutional layer but the first.
 
@@ -34,11 +55,7 @@ class Dropout(MAP):
         if not 0 <= rate < 1: raise ValueError(f"the rate must be at least 0 and below 1, got {rate}")
         if len(weighted) < 2: raise ValueError(f"dropout acts between layers with weights; this network has {len(weighted)}")
         self.rate, self.dropped = rate, weighted[1:]
-        for name in self.dropped:
-            layer = self.network.module.get_submodule(name)
-            layer.register_buffer("dropout_mask", torch.ones(0))
-            layer.register_forward_pre_hook(self._drop)
-            self.network.buffer_names.append(f"{name}.dropout_mask")
+        _insert_dropout(self.network, self.dropped, self._drop)
 
     def _drop(self, layer: nn.Module, inputs: tuple) -> Tensor:
         if layer.training: return F.dropout(inputs[0], self.rate)
@@ -48,13 +65,10 @@ class Dropout(MAP):
     def finish(self, loader: Any, settings: dict[str, Any]) -> None:
         "Find the shapes of the inputs of each layer, on which masks are drawn."
         super().finish(loader, settings)
-        shapes: dict[str, torch.Size] = {}
         layers = {name: self.network.module.get_submodule(name) for name in self.dropped}
-        def note(name): return layers[name].register_forward_pre_hook(lambda layer, inputs: shapes.update({name: inputs[0].shape[1:]}))
-        hooks = [note(name) for name in layers]
         x, _ = next(iter(loader))
-        with torch.no_grad(): self.network(self.posterior.values, x[:2].to(self.network.initial.device))
-        for hook in hooks: hook.remove()
+        def run(): return self.network(self.posterior.values, x[:2].to(self.network.initial.device))
+        shapes = _input_shapes(layers, run)
         for name, layer in layers.items(): layer.dropout_mask = self.network.initial.new_ones(shapes[name])
 
     def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> WeightSamples:

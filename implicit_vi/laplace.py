@@ -57,7 +57,7 @@ def _kronecker_root(factors: Any) -> tuple[Any, int, Tensor]:
     size = sum(int(torch.tensor([len(values) for values in block]).prod()) for block in precision.eigenvalues)
     return (lambda epsilon: precision.bmm(epsilon, exponent=-.5).reshape(epsilon.shape)), size, precision.logdet() / 2
 
-# %% ../nbs/21_laplace.ipynb #e62d3e1a
+# %% ../nbs/21_laplace.ipynb #e9e5ac3c
 class Laplace(MAP):
     """A normal around the maximum of the posterior, from laplace-torch.
 
@@ -83,7 +83,7 @@ class Laplace(MAP):
         "Measure the curvature."
         super().finish(loader, settings)
         mode = self.posterior.values[0].detach()
-        self.posterior = CurvatureNormal(mode, self._curvature(mode, loader, settings["num_data"])).to(mode)
+        self.posterior = CurvatureNormal(mode, _curvature(self, mode, loader, settings["num_data"])).to(mode)
 
     def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
         if not isinstance(self.posterior, CurvatureNormal): raise RuntimeError("Laplace has not been fitted: call fit(loader) first")
@@ -99,20 +99,6 @@ class Laplace(MAP):
         prefix = "posterior.factors."
         factors = {n.removeprefix(prefix).replace("/", "."): t for n, t in tensors.items() if n.startswith(prefix)}
         if factors: self.posterior = CurvatureNormal(tensors["posterior.mode"], factors).to(self.network.initial.device)
-
-    def _curvature(self, mode: Tensor, loader: Any, num_data: int) -> dict[str, Tensor]:
-        "The factors of the precision at the mode, from laplace-torch."
-        fitted, model = _laplace_torch(), self.template.to(mode.device).eval()
-        statistics = {} if self.calibration is None else self.network.statistics(mode[None], self.calibration)
-        point = {**self.network.layout.unflatten(mode), **{name: v[0] for name, v in statistics.items()}}
-        model.load_state_dict({**model.state_dict(), **point})
-        regression = hasattr(self.likelihood, "sd")
-        noise = dict(sigma_noise=self.likelihood.sd.item()) if regression else {}
-        try: curvature = fitted(model, "regression" if regression else "classification", subset_of_weights=self.subset,
-                                hessian_structure=self.structure, prior_precision=self.prior_precision, **noise)
-        except ValueError as error: raise ValueError(f"laplace-torch found no last layer: {error}") from error
-        curvature.fit(_SizedLoader(loader, num_data))
-        return _factors(curvature)
 
 # %% ../nbs/21_laplace.ipynb #3714c254
 def _laplace_torch() -> Any:
@@ -136,3 +122,18 @@ def _factors(curvature: Any) -> dict[str, Tensor]:
     lists = {"vectors": precision.eigenvectors, "values": precision.eigenvalues}
     named = {f"{kind}.{i}.{j}": t.detach() for kind, blocks in lists.items() for i, block in enumerate(blocks) for j, t in enumerate(block)}
     return named | {"deltas": precision.deltas.detach()}
+
+# %% ../nbs/21_laplace.ipynb #fc005287
+def _curvature(model: Laplace, mode: Tensor, loader: Any, num_data: int) -> dict[str, Tensor]:
+    "The factors of the precision at the mode, from laplace-torch."
+    fitted, network = _laplace_torch(), model.template.to(mode.device).eval()
+    statistics = {} if model.calibration is None else model.network.statistics(mode[None], model.calibration)
+    point = {**model.network.layout.unflatten(mode), **{name: v[0] for name, v in statistics.items()}}
+    network.load_state_dict({**network.state_dict(), **point})
+    regression = hasattr(model.likelihood, "sd")
+    noise = dict(sigma_noise=model.likelihood.sd.item()) if regression else {}
+    try: curvature = fitted(network, "regression" if regression else "classification", subset_of_weights=model.subset,
+                            hessian_structure=model.structure, prior_precision=model.prior_precision, **noise)
+    except ValueError as error: raise ValueError(f"laplace-torch found no last layer: {error}") from error
+    curvature.fit(_SizedLoader(loader, num_data))
+    return _factors(curvature)

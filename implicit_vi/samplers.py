@@ -101,7 +101,18 @@ def nuts(
             divergences.append(torch.tensor(len(run.diagnostics()["divergences"]["chain 0"])))
     return Chains(torch.stack(values), torch.stack(divergences), potential.evaluations)
 
-# %% ../nbs/23_samplers.ipynb #8124f62f
+# %% ../nbs/23_samplers.ipynb #0e85ee03
+def _log_joint(model: Any, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
+    "Log density of weights and parameters of the likelihood, in one vector, with the data."
+    m, names, likelihood = model.network.num_weights, [n for n, _ in model.likelihood.named_parameters()], deepcopy(model.likelihood)
+    for name in names: delattr(likelihood, name)
+    def log_joint(q):
+        for name, value in zip(names, q[m:]): setattr(likelihood, name, value)
+        log_likelihood = likelihood.log_prob(model.network(q[None, :m], x), y).sum()
+        return log_likelihood + model.prior.log_prob(q[None, :m])[0] - (q[m:] / model.likelihood_sd).square().sum() / 2
+    return log_joint
+
+# %% ../nbs/23_samplers.ipynb #0de036a5
 class NUTS(Ensemble):
     """The no-U-turn sampler from several modes, for small networks and few data; `chains` holds all draws after `fit`.
 
@@ -133,22 +144,12 @@ class NUTS(Ensemble):
         free = torch.stack([p.detach() for p in parameters]) if parameters else modes.new_zeros(0)
         starts = torch.cat([modes, free.expand(len(modes), -1)], 1)
         chunk, self.network.chunk_size = self.network.chunk_size, 1
-        self.chains = nuts(self._log_joint(x, y), starts, seed=int(torch.randint(2**31, ())), **self.chain_settings)
+        self.chains = nuts(_log_joint(self, x, y), starts, seed=int(torch.randint(2**31, ())), **self.chain_settings)
         self.network.chunk_size = chunk
         draws, m = self.chains.values.flatten(0, 1), modes.shape[1]
         self.posterior = Points(draws[:, :m])
         self.sampled.fill_(True)
         for p, value in zip(parameters, draws.mean(0)[m:]): p.data.copy_(value)
-
-    def _log_joint(self, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
-        "Log density of weights and parameters of the likelihood, in one vector, with the data."
-        m, names, likelihood = self.network.num_weights, [n for n, _ in self.likelihood.named_parameters()], deepcopy(self.likelihood)
-        for name in names: delattr(likelihood, name)
-        def log_joint(q):
-            for name, value in zip(names, q[m:]): setattr(likelihood, name, value)
-            log_likelihood = likelihood.log_prob(self.network(q[None, :m], x), y).sum()
-            return log_likelihood + self.prior.log_prob(q[None, :m])[0] - (q[m:] / self.likelihood_sd).square().sum() / 2
-        return log_joint
 
     def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
         "So many of the draws, of all chains, chosen at random; all of them where there are fewer."

@@ -53,7 +53,7 @@ def read_idx(
         raise ValueError(f"{name} should hold {start + prod(shape):,} bytes for shape {tuple(shape)}, got {len(raw):,}; fetch it again")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
 
-# %% ../nbs/28_sources.ipynb #0aea40c0
+# %% ../nbs/28_sources.ipynb #c34f2c76
 def _read_idx_files(paths: Sequence[Path]) -> list[np.ndarray]: return [read_idx(p) for p in paths]
 
 def _read_emnist(paths: Sequence[Path]) -> list[np.ndarray]:
@@ -81,6 +81,7 @@ def _read_svhn(paths: Sequence[Path]) -> list[np.ndarray]:
     from scipy.io import loadmat
     return [a for m in map(loadmat, paths) for a in (m["X"].transpose(3, 0, 1, 2), m["y"][:, 0] % 10)]
 
+# %% ../nbs/28_sources.ipynb #ccf3416a
 def _all_test(images: list, labels: list[int]) -> list[np.ndarray]:
     x, y = np.stack(images), np.array(labels, np.uint8)
     return [x[:0], y[:0], x, y]

@@ -212,11 +212,12 @@ def fit(
         if hasattr(model, "finish"): model.finish(loader, plan | {"progress": progress, "num_data": run.epoch.num_data})
     return model.history
 
-# %% ../nbs/12_training.ipynb #b4d3fb9b
+# %% ../nbs/12_training.ipynb #7d5d5bec
 def _name_of(function: Any) -> str: return getattr(function, "__qualname__", repr(function))
 
 def _device_of(model: nn.Module) -> torch.device: return next(model.parameters()).device
 
+# %% ../nbs/12_training.ipynb #726ae640
 class _Run:
     "One call of `fit`: the model, the data, the optimiser and how far they are."
     def __init__(self, model, loader, plan, num_data, optimiser, schedule, checkpoint, progress):
