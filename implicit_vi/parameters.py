@@ -139,11 +139,14 @@ def run_name(
     later = [f"edition{edition}"] if edition > 1 else []
     return "-".join([*shown, *others, *seed, *later]) or "default"
 
-# %% ../nbs/32_parameters.ipynb #d2c5c1da
+# %% ../nbs/32_parameters.ipynb #f20a22b3
 def command(
     experiment: Experiment,
     given: dict[str, Any],  # the parameters that differ from its defaults
 ) -> str:
     "What is typed in a shell for this run alone."
-    options = [word for name, value in given.items() for word in ("-p", name, value if isinstance(value, str) else json.dumps(value))]
-    return shlex.join(["implicit-vi", f"nbs/{experiment.notebook.name}", *options])
+    words = ["implicit-vi", f"nbs/{experiment.notebook.name}"]
+    for name, value in given.items():
+        is_plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w .+/-]*", value)
+        if name != "checkpoint": words += ["-p", name, value if is_plain else json.dumps(value)]
+    return shlex.join(words)
