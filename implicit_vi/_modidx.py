@@ -538,6 +538,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'implicit_vi.report.Wins.always': ('report.html#wins.always', 'implicit_vi/report.py'),
                                     'implicit_vi.report._column': ('report.html#_column', 'implicit_vi/report.py'),
                                     'implicit_vi.report._labels': ('report.html#_labels', 'implicit_vi/report.py'),
+                                    'implicit_vi.report._place': ('report.html#_place', 'implicit_vi/report.py'),
                                     'implicit_vi.report.by_seed': ('report.html#by_seed', 'implicit_vi/report.py'),
                                     'implicit_vi.report.cost': ('report.html#cost', 'implicit_vi/report.py'),
                                     'implicit_vi.report.decimals': ('report.html#decimals', 'implicit_vi/report.py'),

@@ -148,7 +148,7 @@ def plot_parallel(
     ax.plot(mean[order], color="black", lw=1)
     ax.set(xlabel="weight, by its mean", ylabel="value", xlim=(0, weights.shape[1] - 1))
 
-# %% ../nbs/31_plots.ipynb #de6ab124
+# %% ../nbs/31_plots.ipynb #174aefc5
 def plot_scores(
     ax,                                  # matplotlib axes
     scores: dict[str, Sequence[float]],  # name of a method → a score for each of its runs
@@ -163,15 +163,20 @@ def plot_scores(
     inside = [(name, value) for name, values in scores.items() for value in values if name not in outside]
     colors = {name: BLUE if _is_ours(name) else GREY for name in scores}
     sns = _drawing_library("seaborn")
-    points = dict(x=[value for _, value in inside], y=[name for name, _ in inside], order=list(scores), ax=ax)
-    sns.stripplot(**points, hue=[name for name, _ in inside], palette=colors, legend=False, jitter=False, size=5, alpha=.7)
-    sns.pointplot(**points, errorbar=None, linestyle="none", marker="|", markersize=12, color="black")
+    names, values = [name for name, _ in inside], [value for _, value in inside]
+    look = dict(order=list(scores), ax=ax, legend=False)
+    sns.stripplot(x=values, y=names, hue=names, palette=colors, jitter=False, size=5, alpha=.7, **look)
+    repeated = [i for i, name in enumerate(names) if len(scores[name]) > 1]
+    if repeated:
+        middle_of = dict(x=[values[i] for i in repeated], y=[names[i] for i in repeated], errorbar=None)
+        sns.pointplot(**middle_of, linestyle="none", marker="|", markersize=12, color="black", **look)
     for row, name in enumerate(scores):
         if name not in outside: continue
         right = means[name] > middle
         ax.text(.98 if right else .02, row, f"{means[name]:.3g} →" if right else f"← {means[name]:.3g}", ha="right" if right else "left",
                 va="center", fontsize=8, color=colors[name], transform=ax.get_yaxis_transform())
-    ax.set(xlabel=label + (" (arrows: outside the scale)" if outside else ""), ylabel="")
+    ax.locator_params(axis="x", nbins=5)
+    ax.set(xlabel=label + ("\n(arrows: outside the scale)" if outside else ""), ylabel="")
 
 # %% ../nbs/31_plots.ipynb #aba56103
 def critical_difference(
@@ -202,19 +207,20 @@ def plot_ranks(
         ax.errorbar(ranks[:, i].mean(), row, xerr=half, fmt="o", ms=6, lw=1.5, color=color)
     ax.set(yticks=range(len(order)), yticklabels=[list(scores)[i] for i in order], ylim=(len(order) - .5, -.5), xlabel="rank (1: best)")
 
-# %% ../nbs/31_plots.ipynb #32679730
+# %% ../nbs/31_plots.ipynb #b47e102f
 def plot_shift(
     ax,                          # matplotlib axes
     strength: Tensor,            # of the shift, `(A,)`
     metrics: dict[str, Tensor],  # name of a method → metric for each seed, `(R, A)`
 ) -> None:
     "A metric against the strength of a shift. Raises `ValueError` where a metric has not one value for each strength."
+    sns = _drawing_library("seaborn")
     for (name, values), style in zip(metrics.items(), curve_styles(metrics).values()):
         if values.ndim != 2 or values.shape[1:] != strength.shape:
             raise ValueError(f"{name!r} must be (R, {len(strength)}) for {len(strength)} strengths, got {tuple(values.shape)}")
         x, y = strength.repeat(len(values)).numpy(), values.flatten().numpy()
         band = "sd" if len(values) > 1 else None
-        _drawing_library("seaborn").lineplot(x=x, y=y, errorbar=band, err_kws=dict(lw=0, alpha=.15), ax=ax, label=name, legend=False, **style)
+        sns.lineplot(x=x, y=y, errorbar=band, err_kws=dict(lw=0, alpha=.15), ax=ax, label=name, legend=False, **style)
 
 # %% ../nbs/31_plots.ipynb #cf9903a0
 def plot_correlation(

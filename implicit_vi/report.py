@@ -22,7 +22,7 @@ NAMES = {"map": "MAP", "ensemble": "deep ensemble", "dropout": "MC dropout", "sw
          "laplace_kron": "Laplace, Kronecker", "mfvi": "mean-field VI", "flow": "flow", "avb": "AVB", "kivi": "kernel implicit VI",
          "livi": "LIVI, L′", "livi_lower": "LIVI, L″", "livi_independent": "LIVI, independent", "nuts": "NUTS"}
 
-# %% ../nbs/33_report.ipynb #8ebd4aeb
+# %% ../nbs/33_report.ipynb #3e2fc9d6
 def row_name(
     parameters: dict[str, Any],  # of a run
 ) -> str:
@@ -36,7 +36,8 @@ def row_name(
         if parameters.get("components") == 2: words.append("mixture of two")
         if size != 128: words.append(f"{size} × {size}")
         if parameters.get("antithetic"): words.append("antithetic")
-        if parameters.get("entropy_samples", 1) in (None, draws): words.append("entropy at every draw")
+        entropies = parameters.get("entropy_samples", 1)
+        if entropies is None or 1 < entropies == draws: words.append("entropy at every draw")
     return ", ".join(words)
 
 # %% ../nbs/33_report.ipynb #0611f372
@@ -76,22 +77,22 @@ def measured(
     def values(runs, column): return [v for v in map(column.value, runs) if v is not None]
     return {name: {c.head: values(runs, c) for c in columns if values(runs, c)} for name, runs in rows.items()}
 
-# %% ../nbs/33_report.ipynb #5b1ee581
+# %% ../nbs/33_report.ipynb #1476aa2a
 def decimals(
-    cells: Iterable[Sequence[float]],   # the numbers of each row
+    cells: Iterable[Sequence[float]],                       # the numbers of each row
+    spread: Callable[[Sequence[float]], float] = stdev,     # that is shown with a mean
 ) -> int:
     "After the point, for a whole column."
     rows = [row for row in cells if len(row)]
     typical = median(abs(mean(row)) for row in rows)
-    wanted = [2 - floor(log10(typical))] if typical > 0 else []
-    spreads = sorted(s for row in rows if len(row) > 1 and (s := stdev(row)) > 0)
-    if spreads:
-        small = spreads[len(spreads) // 4]
-        place = -floor(log10(small))
-        wanted.append(place + (small * 10**place < 2))
-    return min(max(0, *wanted), 6) if wanted else 0
+    wanted = _place(typical) + 2 if typical > 0 else 0
+    spreads = sorted(s for row in rows if len(row) > 1 and (s := spread(row)) > 0)
+    if spreads: wanted = max(min(wanted, _place(median(spreads)) + 1), _place(spreads[len(spreads) // 4]))
+    return min(max(wanted, 0), 6)
 
-# %% ../nbs/33_report.ipynb #50c08eff
+def _place(value: float) -> int: return -floor(log10(value))  # of the first digit, counted from the point
+
+# %% ../nbs/33_report.ipynb #1686a2a5
 def standard_error(values: Sequence[float]) -> float:
     "Of a mean over independent values."
     return stdev(values) / len(values)**.5
@@ -102,7 +103,7 @@ def written(
     spread: Callable[[Sequence[float]], float] = stdev,     # standard deviation, or `standard_error`
 ) -> str:
     "Mean ± spread; a single run has no spread."
-    places = decimals([values]) if places is None else places
+    places = decimals([values], spread) if places is None else places
     centre = f"{mean(values) + 0.:.{places}f}"
     if float(centre) == 0: centre = centre.removeprefix("-")
     return centre + (f" ± {spread(values):.{places}f}" if len(values) > 1 else "")
@@ -113,36 +114,36 @@ class Prose(str):
     def _repr_markdown_(self) -> str: return str(self)
     def __repr__(self) -> str: return f"Prose of {len(self.split())} words"
 
-# %% ../nbs/33_report.ipynb #18671caa
+# %% ../nbs/33_report.ipynb #cd1f2375
 def table(
     cells: dict[str, dict[str, Any]],                       # row → head → numbers, one for each run, or a text
     columns: Sequence[Column],
     spread: Callable[[Sequence[float]], float] = stdev,
-    reference: Sequence[str] = (),                          # rows outside of the comparison, such as the exact posterior
+    outside: Sequence[str] = (),                            # rows that do not compete: the exact posterior, a method that failed
     notes: dict[str, str] | None = None,                    # row → at most two sentences
 ) -> Prose:
     "A table in Markdown. Raises `ValueError` for a note on a row that does not exist."
     rows, notes = {name: row for name, row in cells.items() if row}, notes or {}
     if lost := set(notes) - set(cells): raise ValueError(f"notes on rows that do not exist: {', '.join(sorted(lost))}")
     heads = [c for c in columns if any(c.head in row for row in rows.values())]
-    entries = {c.head: _column(c, rows, spread, reference) for c in heads}
-    kept = {name: note for name, note in notes.items() if name in rows}
-    lines = ["| | " + " | ".join(c.head + {1: " ↑", -1: " ↓", 0: ""}[c.better] for c in heads) + " |", "|:--" + "|--:" * len(heads) + "|"]
+    entries = {c.head: _column(c, rows, spread, outside) for c in heads}
+    marks = dict(zip(dict.fromkeys(notes[name] for name in rows if name in notes), "¹²³⁴⁵⁶⁷⁸⁹"))
+    lines = ["| | " + " | ".join(c.head + {1: " ↑", -1: " ↓", 0: ""}[c.better] for c in heads) + " |"]
+    lines.append("|:--" + "".join("|:--" if max(map(len, entries[c.head].values())) > 24 else "|--:" for c in heads) + "|")
     for name, label in _labels(rows).items():
-        mark = "¹²³⁴⁵⁶⁷⁸⁹"[list(kept).index(name)] if name in kept else ""
-        lines.append(f"| {label}{mark} | " + " | ".join(entries[c.head].get(name, "–") for c in heads) + " |")
-    below = [f"{mark} {note}" for mark, note in zip("¹²³⁴⁵⁶⁷⁸⁹", kept.values())]
-    if missing := [name for name, row in cells.items() if not row]: below.append(f"Not run: {', '.join(missing)}.")
+        lines.append(f"| {label}{marks.get(notes.get(name, ''), '')} | " + " | ".join(entries[c.head].get(name, "–") for c in heads) + " |")
+    below = [f"{mark} {note}" for note, mark in marks.items()]
+    if missing := [name for name, row in cells.items() if not row]: below.append(f"Not run: {'; '.join(missing)}.")
     return Prose("\n\n".join((["\n".join(lines)] if rows else []) + below))
 
-# %% ../nbs/33_report.ipynb #79f9df08
-def _column(column: Column, rows: dict[str, dict[str, Any]], spread, reference: Sequence[str]) -> dict[str, str]:
+# %% ../nbs/33_report.ipynb #1c4d0035
+def _column(column: Column, rows: dict[str, dict[str, Any]], spread, outside: Sequence[str]) -> dict[str, str]:
     "What stands in a column: row → text, the best of several in bold."
     texts = {name: row[column.head] for name, row in rows.items() if isinstance(row.get(column.head), str)}
     numbers = {name: row[column.head] for name, row in rows.items() if column.head in row and name not in texts}
     if not numbers: return texts
-    places = decimals(numbers.values())
-    best = {name: column.better * mean(values) for name, values in numbers.items() if name not in reference}
+    places = decimals(numbers.values(), spread)
+    best = {name: column.better * mean(values) for name, values in numbers.items() if name not in outside}
     for name, values in numbers.items():
         text = written(values, places, spread)
         leads = column.better and len(best) > 1 and name in best and f"{best[name]:.{places}f}" == f"{max(best.values()):.{places}f}"
@@ -209,7 +210,7 @@ def verdict(
     if all(outcomes): return "holds"
     return "partly" if any(outcomes) else "fails"
 
-# %% ../nbs/33_report.ipynb #579eb9e1
+# %% ../nbs/33_report.ipynb #7d02321e
 def provenance(
     records: Sequence[Any],
 ) -> Prose:
@@ -228,9 +229,11 @@ def cost(
     "Hours of all runs together, and minutes of the longest."
     if not records: return Prose("Nothing is recorded: not run.")
     seconds = [r.seconds for r in records]
-    threads = sorted({str(r.hardware["threads"]) for r in records})
-    return Prose(f"Recorded: {len(records)} runs, {sum(seconds) / 3600:.1f} hours in all and at most {max(seconds) / 60:.0f} minutes for one, "
-                 f"on {' or '.join(threads)} thread{'s' * (threads != ['1'])} of a processor ({records[0].hardware['processor']}).")
+    threads = sorted({r.hardware["threads"] for r in records})
+    machine = f"on {' or '.join(map(str, threads))} thread{'s' * (threads != [1])} of a processor ({records[0].hardware['processor']})"
+    if len(records) == 1: return Prose(f"Recorded: one run of {seconds[0] / 60:.0f} minutes {machine}.")
+    hours, longest = sum(seconds) / 3600, max(seconds) / 60
+    return Prose(f"Recorded: {len(records)} runs, {hours:.1f} hours in all and at most {longest:.0f} minutes for one, {machine}.")
 
 # %% ../nbs/33_report.ipynb #f81f5bf4
 def functional_distance(
