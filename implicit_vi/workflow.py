@@ -174,7 +174,7 @@ def _as_html(parts: dict[str, list[Any]], title: str) -> str:
     for i, cell in enumerate(page.cells): cell["id"] = f"cell-{i}"
     return HTMLExporter(exclude_input=True, exclude_output_prompt=True).from_notebook_node(page)[0]
 
-# %% ../nbs/35_workflow.ipynb #20c2213c
+# %% ../nbs/35_workflow.ipynb #4f679601
 def make_page(
     profile: str,  # smoke, paper or gpu
 ) -> Path:         # `figures/<profile>/paper.html` among the results
@@ -192,7 +192,7 @@ def make_page(
             parts[notebook.stem] = _results_shown(nbformat.read(unfinished / notebook.name, 4).cells)
         for run in runs:
             if (executed := results / run.name / "notebook.ipynb").is_file(): parts[run.name] = _pictures(nbformat.read(executed, 4).cells)
-        html = _as_html({name: part for name, part in parts.items() if part}, f"{project_folder().name}, profile {profile}")
+        html = _as_html({name: part for name, part in parts.items() if part}, f"All figures and tables, profile {profile}")
         links = os.path.relpath(nbs, page.parent)
         html = re.sub(r'href="([\w-]+\.ipynb)', rf'href="{links}/\1', html)
         (unfinished / "page").write_text(html, encoding="utf-8")
