@@ -6,8 +6,9 @@
 __all__ = ['DifferentiableMap', 'Generator', 'MLPGenerator', 'MMGenerator', 'IndependentGenerator', 'CorreMMGenerator',
            'fan_in_sd']
 
-# %% ../nbs/06_generators.ipynb #8133fd27
+# %% ../nbs/06_generators.ipynb #94835e39
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -36,7 +37,7 @@ class _DenseLayer(nn.Linear):
         G = self.weight.T @ self.weight.detach()
         return lambda t: t @ G
 
-# %% ../nbs/06_generators.ipynb #3e27b081
+# %% ../nbs/06_generators.ipynb #326f99c7
 class _Chain(nn.ModuleList):
     "Layers with an activation between each and the next."
     def trace(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -54,8 +55,7 @@ class _Chain(nn.ModuleList):
 
     def gram(self: Any, slopes: list[Tensor]) -> Callable[[Tensor], Tensor]:
         last = self[-1].gram()
-        def down(u): return self._down(u, slopes)
-        def up(t): return self._up(t, slopes)
+        down, up = partial(self._down, slopes=slopes), partial(self._up, slopes=slopes)
         return lambda t: linear_map(last(up(t)), down, up)
 
     def _up(self: Any, t, slopes):
@@ -241,7 +241,7 @@ class IndependentGenerator(Generator):
     def _rescale(self, factor, shift):
         for (g, f), (_, s) in zip(self._with_weights(factor), self._with_weights(shift)): g._rescale(f, s)
 
-# %% ../nbs/06_generators.ipynb #05b063b8
+# %% ../nbs/06_generators.ipynb #6f7832f9
 class CorreMMGenerator(Generator):
     """A shared trunk of two matrix-multiplication layers that feeds one generator per slice of the weights.
 
@@ -273,8 +273,7 @@ class CorreMMGenerator(Generator):
 
     def gram(self, slopes):
         product = self.slices.gram(slopes[-1])
-        def down(u): return self._down(u, slopes)
-        def up(t): return self._up(t, slopes)
+        down, up = partial(self._down, slopes=slopes), partial(self._up, slopes=slopes)
         return lambda t: linear_map(product(up(t)), down, up)
 
     def _up(self, t, slopes):
