@@ -6,9 +6,10 @@
 __all__ = ['DifferentiableMap', 'Generator', 'MLPGenerator', 'MMGenerator', 'IndependentGenerator', 'CorreMMGenerator',
            'fan_in_sd']
 
-# %% ../nbs/06_generators.ipynb #94835e39
+# %% ../nbs/06_generators.ipynb #d5ee494f
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -144,7 +145,7 @@ class Generator(DifferentiableMap):
         self._rescale(factor, mean - factor * now)
         return self
 
-# %% ../nbs/06_generators.ipynb #dd360a81
+# %% ../nbs/06_generators.ipynb #53036931
 class MLPGenerator(Generator):
     "A multi-layer perceptron with ELU activations: `latent_dim` → `hidden` → `num_weights`, up to some ten thousand weights."
     def __init__(self,
@@ -153,8 +154,7 @@ class MLPGenerator(Generator):
         num_weights: int,       # $m$
     ):
         super().__init__(latent_dim, num_weights)
-        widths = [latent_dim, *hidden, num_weights]
-        self.layers: Any = _Chain(_DenseLayer(a, b) for a, b in zip(widths, widths[1:]))
+        self.layers: Any = _Chain(_DenseLayer(a, b) for a, b in pairwise([latent_dim, *hidden, num_weights]))
 
     def trace(self, z): return self.layers.trace(self._latent(z))
 
@@ -168,7 +168,7 @@ class MLPGenerator(Generator):
         self.layers[-1].weight *= factor[:, None]
         self.layers[-1].bias.mul_(factor).add_(shift)
 
-# %% ../nbs/06_generators.ipynb #d37fe71a
+# %% ../nbs/06_generators.ipynb #ab643204
 class MMGenerator(Generator):
     """Matrix-multiplication layers with ELU activations: latent matrix → hidden matrices → output matrix, read row by row.
 
@@ -187,7 +187,7 @@ class MMGenerator(Generator):
         super().__init__(latent_shape, m)
         if len(self.latent_shape) != 2: raise ValueError(f"the latent must be a matrix, got the shape {self.latent_shape}")
         shapes = [self.latent_shape, *[tuple(hidden)] * (num_hidden + 1), tuple(output)]
-        self.layers: Any = _Chain(MMLayer(a, b) for a, b in zip(shapes, shapes[1:]))
+        self.layers: Any = _Chain(MMLayer(a, b) for a, b in pairwise(shapes))
         self.layers[-1].scale = self._matrix(torch.ones(m))
 
     def trace(self, z):
