@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['tagged_values', 'Experiment', 'read_experiment', 'project_folder', 'find_experiment', 'check_parameters', 'short',
-           'run_name', 'command']
+           'run_name', 'command', 'results_folder']
 
 # %% ../nbs/32_parameters.ipynb #ee82f0f9
 import ast
@@ -150,3 +150,9 @@ def command(
         is_plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w .+/-]*", value)
         if name != "checkpoint": words += ["-p", name, value if is_plain else json.dumps(value)]
     return shlex.join(words)
+
+# %% ../nbs/32_parameters.ipynb #e57cbbe9
+def results_folder() -> Path:
+    "`IMPLICIT_VI_RESULTS`, or else `results` of the project."
+    named = os.environ.get("IMPLICIT_VI_RESULTS")
+    return Path(named).expanduser().resolve() if named else project_folder() / "results"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_yaml', 'staging', 'execute', 'run_notebook']
 
-# %% ../nbs/34_runs.ipynb #89ad30e8
+# %% ../nbs/34_runs.ipynb #fd379c4b
 import os
 import re
 import shutil
@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
-from .experiments import already_there, is_taken, publish, results_folder, write_runs
-from .parameters import check_parameters, read_experiment, run_name
+from .experiments import already_there, is_taken, publish, write_runs
+from .parameters import check_parameters, read_experiment, results_folder, run_name
 
 # %% ../nbs/34_runs.ipynb #a55e5a03
 class _Loader(yaml.SafeLoader):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Planned', 'read_table', 'State', 'state_of', 'status', 'choose', 'pages_of', 'make_page', 'main']
 
-# %% ../nbs/35_workflow.ipynb #3928431b
+# %% ../nbs/35_workflow.ipynb #59c9e60f
 import argparse
 import os
 import re
@@ -14,8 +14,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .experiments import Result, read_result, results_folder, scan_results, write_runs
-from .parameters import Experiment, check_parameters, command, project_folder, read_experiment, run_name, tagged_values
+from .experiments import Result, read_result, scan_results, write_runs
+from .parameters import (Experiment, check_parameters, command, project_folder, read_experiment, results_folder, run_name,
+                                    tagged_values)
 from .runs import execute, read_yaml, run_notebook, staging
 
 # %% ../nbs/35_workflow.ipynb #1b6aa093
