@@ -3,8 +3,11 @@ import ast
 import json
 import shutil
 
+import faults
+import nbformat
 import pytest
-from faults import ROOT, Fault, apply, notebook_of, read_faults, reason
+from faults import ROOT, Fault, apply, notebook_of, outcomes, read_faults, reason
+from nbformat.v4 import new_code_cell, new_notebook
 
 FAULTS = read_faults()
 
@@ -45,3 +48,21 @@ def test_a_snippet_that_is_not_there_once_is_refused(copy):
 def test_the_error_is_told():
     assert reason("some line\n\x1b[31mAssertionError\x1b[0m: 1 == 2\n\nthe end") == "AssertionError: 1 == 2"
     assert reason("tests/test_x.py:3: ValueError: no\n1 failed in 2 s") == "tests/test_x.py:3: ValueError: no"
+
+
+def test_verdicts(tmp_path, monkeypatch):
+    pytest.importorskip("nbdev.test")  # here, and not in every fork
+    for name in ("nbs", "implicit_vi", "tests"): (tmp_path/name).mkdir()
+    shutil.copy(ROOT/"pyproject.toml", tmp_path)
+    exported = ["#| export\ndef double(x): return 2 * x", "#| export\ndef half(x): return x / 2", "#| export\ndef third(x): return x / 3"]
+    cells = ["#| default_exp small", *exported, "assert double(3) == 6"]
+    nbformat.write(new_notebook(cells=[new_code_cell(cell) for cell in cells]), tmp_path/"nbs"/"00_small.ipynb")
+    (tmp_path/"implicit_vi"/"__init__.py").touch()
+    (tmp_path/"implicit_vi"/"small.py").write_text("\n".join(exported))
+    (tmp_path/"tests"/"test_small.py").write_text("from implicit_vi.small import half\ndef test_half(): assert half(6) == 3")
+    monkeypatch.setattr(faults, "ROOT", tmp_path)
+    planned = [Fault("small", "twice", "2 * x", "3 * x"), Fault("small", "half", "x / 2", "x / 4"), Fault("small", "third", "x / 3", "x"),
+               Fault("small", "endless", "return 2 * x", "\n    while True: pass")]
+    found = {one.fault.wrong: (one.verdict, one.by.partition(":")[0]) for one in outcomes(planned, {"small": 8.}, at_once=1)}
+    assert found == {"twice": ("caught", "00_small.ipynb"), "half": ("caught", "test_small.py"), "third": ("MISSED", ""),
+                     "endless": ("NO END", "00_small.ipynb")}

@@ -91,7 +91,8 @@ def test_the_core_is_lean(settings):
     "What no module imports is not required of everybody, and nothing else is imported at the top of a module."
     modules = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT/settings["lib_path"]).glob("*.py"))
     imported = set(re.findall(r"^(?:from|import) (\w+)", modules, re.MULTILINE)) - sys.stdlib_module_names - {settings["lib_name"]}
-    assert imported == {{"pyyaml": "yaml"}.get(name, name) for name in (r.name for key, r in requirements(settings) if key == "requirements")}
+    required = {r.name for key, r in requirements(settings) if key == "requirements"}
+    assert imported == {"yaml" if name == "pyyaml" else name for name in required}
 
 
 def test_constraints_are_versions_that_the_requirements_allow(settings):
@@ -120,8 +121,8 @@ def test_version_is_said_once(settings):
     assert f"\n## {settings['version']}" in read("CHANGELOG.md")
 
 
-PACKED = "implicit_vi", "gen_arch_config", "settings.ini", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", \
-    "CITATION.cff", "constraints.txt"
+PACKED = "implicit_vi", "gen_arch_config", "settings.ini", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", \
+    "CHANGELOG.md", "CITATION.cff", "constraints.txt"
 PACK = "import sys; from setuptools import build_meta as b; made = sys.argv[1]; b.build_sdist(made); b.build_wheel(made)"
 
 
