@@ -15,12 +15,13 @@ FOLD = 40  # an exported cell of more lines is folded
 # The sections of the site, in order: title, what a reader finds there, and its notebooks. A notebook belongs to the last section with a
 # pattern for it, so that a new one needs no entry here. Within a section the order is that of the patterns, then that of the names.
 SECTIONS = {
-    "Understand": ("The method in order, from one layer to a trained posterior, as notebooks that build it.", ["*"]),
+    "Understand": ("The method in order, from an idea in thirty lines to every method by name, as notebooks that build it.", ["*"]),
     "Use": ("Short recipes: your own network, its last layer only, regression, strange inputs, files.",
-        ["use_classification", "use_regression", "use_last_layer", "use_out_of_distribution", "use_saving", "use_*"]),
-    "Reproduce": ("The experiments of the paper: what was run, and what came out.",
-        ["paper", "use_cluster", "exp_*", "*_parameters", "*_experiments", "*_runs", "*_workflow", "*_plots",
-         "*_baselines", "*_methods", "*_families", "*_samplers"]),
+        ["use_classification", "use_regression", "use_last_layer", "use_out_of_distribution", "use_large", "use_saving", "use_*"]),
+    "Reproduce": ("The paper, claim by claim: what was run, and what came out.",
+        ["paper", "results_toy", "results_uci", "results_mnist", "results_cifar", "results_correlation", "results_scaling", "results_*",
+         "use_cluster", "exp_*"]),
+    "Laboratory": ("What the experiments are made of: metrics, networks, data, figures, and how runs are recorded.", ["2[6-9]*", "3*"]),
 }
 REFERENCE = "Every public name: signature, shapes, errors, source, an example."
 

@@ -21,6 +21,7 @@ class Entry(NamedTuple):
     parameters: dict[str, str]  # name → its comment
     returns: str                # comment on what is returned
     members: list["Entry"]      # public methods of a class
+    bases: tuple[str, ...] = ()  # names of the classes that a class extends
 
 
 class Module(NamedTuple):
@@ -66,7 +67,14 @@ def class_(node: ast.ClassDef, said: dict[int, str]) -> Entry:
         signature = f"({signature})"
     elif "__init__" in methods: signature, parameters = methods["__init__"].signature.partition(" ->")[0], methods["__init__"].parameters
     return Entry(node.name, "class", signature, ast.get_docstring(node) or "", parameters, "",
-        [m for n, m in methods.items() if not n.startswith("_") and (m.text or m.returns or any(m.parameters.values()))])
+        [m for n, m in methods.items() if not n.startswith("_") and (m.text or m.returns or any(m.parameters.values()))],
+        tuple(ast.unparse(b).rpartition(".")[2] for b in node.bases))
+
+
+def patched(node: ast.stmt) -> str | None:
+    "The class that a function is a method of, by fastcore's `@patch`."
+    if not isinstance(node, ast.FunctionDef) or "patch" not in {ast.unparse(d).partition("(")[0] for d in node.decorator_list}: return None
+    return ast.unparse(node.args.args[0].annotation)
 
 
 def read(path: Path) -> Module:
@@ -79,6 +87,7 @@ def read(path: Path) -> Module:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         names = [t.id for t in targets if isinstance(t, ast.Name)]
         if "__all__" in names: public = ast.literal_eval(node.value)
+        elif owner := patched(node): next(e for e in entries if e.name == owner).members.append(function(node, said, method=True))
         elif isinstance(node, ast.FunctionDef): entries.append(function(node, said))
         elif isinstance(node, ast.ClassDef): entries.append(class_(node, said))
         elif names: entries.append(Entry(names[0], "data", ast.unparse(node).removeprefix(names[0]), said.get(node.lineno, ""), {}, "", []))
@@ -160,6 +169,14 @@ def block(entry: Entry, module: Module, text, more: tuple[str, ...] = (), depth:
     return f"{ticks}{{py:{entry.kind}}} {head}\n" + "\n".join(options) + "\n\n" + "\n\n".join(filter(None, body)) + f"\n{ticks}"
 
 
+def inherited(entry: Entry, classes: dict[str, Entry]) -> dict[str, str]:
+    "Methods that a class has from others of the package: `predict` → `Prediction.predict`. The nearest class counts."
+    methods: dict[str, str] = {}
+    for base in (classes[b] for b in reversed(entry.bases) if b in classes):
+        methods |= inherited(base, classes) | {m.name: f"{base.name}.{m.name}" for m in base.members}
+    return {name: full for name, full in methods.items() if name not in [m.name for m in entry.members]}
+
+
 def shown_in(entry: Entry, module: Module, found: list[Place]) -> tuple[str, ...]:
     "An example of the entry, and the places where it is built and used."
     parts = []
@@ -185,7 +202,7 @@ def building(entry: Entry, module: Module, found: list[Place]) -> Place | None:
     return next((p for p in found if p.notebook == module.notebook and p.exports and f"def {entry.name}" in p.names), None)
 
 
-def render(module: Module, found: list[Place], text) -> str:
+def render(module: Module, found: list[Place], classes: dict[str, Entry], text) -> str:
     "The page of one module."
     path = f"../{pages.page(module.notebook)}.ipynb"
     offered = [f"`{e.name}`" for e in module.entries if e.name in exported()]
@@ -193,7 +210,9 @@ def render(module: Module, found: list[Place], text) -> str:
     if offered: about += f" · {', '.join(offered)}: also from `implicit_vi`"
     parts = [f"# {module.name}", f"{{.subtitle}}\n{module.subtitle}", f"{{.about}}\n{about}"]
     for entry in module.entries:
-        parts.append(block(entry, module, text, shown_in(entry, module, found)))
+        methods = ", ".join(f"`{full}`" for full in inherited(entry, classes).values())
+        more = [text(f"{{.about}}\nInherits {methods}.")] * bool(methods)
+        parts.append(block(entry, module, text, (*more, *shown_in(entry, module, found))))
     return "\n\n".join(parts) + "\n"
 
 
@@ -226,9 +245,10 @@ def write(folder: Path, found: list[Module], writer: "pages.Writer") -> None:
     "All pages of Reference in `folder`."
     folder.mkdir(parents=True)
     seen = places()
+    classes = {e.name: e for m in found for e in m.entries if e.kind == "class"}
     for i, m in enumerate(found):
         entries = [e if e.text else e._replace(text=before(m.notebook, building(e, m, seen))) for e in m.entries]
         found[i] = m = m._replace(entries=entries)
         def text(t, m=m): return writer.markdown(t, f"nbs/{m.notebook.name}", "../")
-        (folder/f"{m.name}.md").write_text(render(m, seen, text), encoding="utf-8")
+        (folder/f"{m.name}.md").write_text(render(m, seen, classes, text), encoding="utf-8")
     (folder/"index.md").write_text(contents(found, text), encoding="utf-8")

@@ -17,9 +17,9 @@ import yaml
 
 from implicit_vi import networks
 from implicit_vi.architectures import ArchitectureError, derive_generator, known_architectures, load_generator
-from implicit_vi.generators import CorreMMGenerator, IndependentGenerator, fan_in_std
-from implicit_vi.layers import Layout, Reparameterised
+from implicit_vi.generators import CorreMMGenerator, IndependentGenerator, fan_in_sd
 from implicit_vi.linearise import linearise
+from implicit_vi.reparameterise import Layout, Reparameterised
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 2  # that a file may take to load or to be refused
@@ -290,7 +290,7 @@ def test_derived_generator_serves_its_network(network):
     stochastic = Reparameterised(network)
     generator = derive_generator(network)
     assert generator.num_weights == derive_generator(stochastic).num_weights == derive_generator(stochastic.layout).num_weights
-    std = fan_in_std(stochastic.layout)
+    std = fan_in_sd(stochastic.layout)
     generator.initialise(stochastic.initial, std)
     with torch.no_grad(): theta = generator(torch.randn(500, generator.latent_dim))
     for name, part in stochastic.layout.unflatten((theta.var(0) / std**2).sqrt()).items(): assert 0.8 < part.mean() < 1.2, name

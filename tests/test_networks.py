@@ -3,8 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from implicit_vi.layers import Reparameterised
 from implicit_vi.networks import WideResNet, batch_norm, group_norm
+from implicit_vi.reparameterise import Reparameterised
 
 
 def count(net): return sum(p.numel() for p in net.parameters())
