@@ -174,6 +174,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'implicit_vi.experiments._simple_values': ( 'experiments.html#_simple_values',
                                                                                      'implicit_vi/experiments.py'),
                                          'implicit_vi.experiments._versions': ('experiments.html#_versions', 'implicit_vi/experiments.py'),
+                                         'implicit_vi.experiments._write_record': ( 'experiments.html#_write_record',
+                                                                                    'implicit_vi/experiments.py'),
                                          'implicit_vi.experiments.already_there': ( 'experiments.html#already_there',
                                                                                     'implicit_vi/experiments.py'),
                                          'implicit_vi.experiments.is_taken': ('experiments.html#is_taken', 'implicit_vi/experiments.py'),
