@@ -130,6 +130,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'implicit_vi.data.Batches.__iter__': ('data.html#batches.__iter__', 'implicit_vi/data.py'),
                                   'implicit_vi.data.Batches.__len__': ('data.html#batches.__len__', 'implicit_vi/data.py'),
                                   'implicit_vi.data.Batches._order': ('data.html#batches._order', 'implicit_vi/data.py'),
+                                  'implicit_vi.data.Batches.num_data': ('data.html#batches.num_data', 'implicit_vi/data.py'),
                                   'implicit_vi.data.ImageData': ('data.html#imagedata', 'implicit_vi/data.py'),
                                   'implicit_vi.data.ImageData.normalise': ('data.html#imagedata.normalise', 'implicit_vi/data.py'),
                                   'implicit_vi.data.ImageData.pixels': ('data.html#imagedata.pixels', 'implicit_vi/data.py'),
