@@ -703,6 +703,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'implicit_vi.sources.read_idx': ('sources.html#read_idx', 'implicit_vi/sources.py')},
             'implicit_vi.swag': { 'implicit_vi.swag.LowRankNormal': ('swag.html#lowranknormal', 'implicit_vi/swag.py'),
                                   'implicit_vi.swag.LowRankNormal.__init__': ('swag.html#lowranknormal.__init__', 'implicit_vi/swag.py'),
+                                  'implicit_vi.swag.LowRankNormal._values': ('swag.html#lowranknormal._values', 'implicit_vi/swag.py'),
                                   'implicit_vi.swag.LowRankNormal.draw': ('swag.html#lowranknormal.draw', 'implicit_vi/swag.py'),
                                   'implicit_vi.swag.SWAG': ('swag.html#swag', 'implicit_vi/swag.py'),
                                   'implicit_vi.swag.SWAG.__init__': ('swag.html#swag.__init__', 'implicit_vi/swag.py'),
