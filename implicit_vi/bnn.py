@@ -34,13 +34,14 @@ def _outputs(run: Callable[..., Tensor], theta: WeightSamples, x: Tensor, chunk:
         rows.append(torch.cat([run(theta.values[these], batch, statistics) for batch in batches], 1))
     return torch.cat(rows)
 
-# %% ../nbs/18_bnn.ipynb #757a86ca
+# %% ../nbs/18_bnn.ipynb #23ff8625
 class Prediction(Stored):
     "A network, a likelihood, and draws of the weights. Subclasses define `sample(n_samples, seed, calibration)`."
     network: Any
     likelihood: Any
 
     def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> WeightSamples:
+        "Draws of the weights."
         raise NotImplementedError(f"{type(self).__name__} must define sample(n_samples, seed, calibration)")
 
     @torch.no_grad()

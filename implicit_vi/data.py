@@ -129,7 +129,7 @@ def load_images(
     train, held_out, test = (Split((a - mean).div_(sd), b.where(b < 255, -1)) for a, b in zip(x, y))
     return ImageData(train, held_out, test, mean, sd)
 
-# %% ../nbs/29_data.ipynb #a35493a1
+# %% ../nbs/29_data.ipynb #40aa193a
 class Batches:
     """Inputs and targets in batches, for one epoch each time it is iterated; in a fresh order, from torch's global seed.
 
@@ -149,6 +149,11 @@ class Batches:
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise ValueError(f"batch_size must be a whole number of at least 1, or None for all rows at once, got {batch_size!r}")
         self.x, self.y, self.batch_size, self.shuffle, self.augment = x, y, batch_size, shuffle, augment
+
+    @property
+    def num_data(self) -> int:
+        "Rows in an epoch."
+        return len(self.x)
 
     def __len__(self) -> int:  # batches in an epoch
         return ceil(len(self.x) / (self.batch_size or len(self.x)))

@@ -6,7 +6,7 @@
 __all__ = ['provenance', 'Result', 'read_result', 'scan_results', 'read_results', 'runs_table', 'write_runs', 'is_taken',
            'already_there', 'publish', 'Run']
 
-# %% ../nbs/33_experiments.ipynb #34c5a008
+# %% ../nbs/33_experiments.ipynb #2a4d750d
 import csv
 import io
 import json
@@ -27,7 +27,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from fastcore.basics import patch
 from torch import Tensor
 
 from .parameters import Experiment, check_parameters, command, find_experiment, results_folder, run_name, short
@@ -234,7 +233,7 @@ def _simple_values(names: dict[str, Any], experiment: Experiment) -> dict[str, A
     if simple.get("EDITION") == experiment.edition: del simple["EDITION"]
     return {name: value for name, value in simple.items() if name[0] != "_" and name != "In"}
 
-# %% ../nbs/33_experiments.ipynb #2bc9f7b9
+# %% ../nbs/33_experiments.ipynb #ab2b9f11
 class Run:
     """One run of an experiment, from its parameters to its record.
 
@@ -263,6 +262,14 @@ class Run:
         self.parameters = {name: profiles[chosen].get(name) if value is None else value for name, value in self.parameters.items()}
         return SimpleNamespace(**self.parameters)
 
+    def save(self,
+        metrics: dict[str, Any],                  # numbers, or tensors of one number; the main ones first
+        arrays: dict[str, Tensor] | None = None,  # what figures are drawn from
+        **more: Any,                              # anything else that JSON can hold, such as the history of training
+    ) -> Path:                                    # the record's folder
+        "Write the record, whole or not at all. Raises `FileExistsError` for one that exists."
+        return _write_record(self, _record(self, metrics) | more, arrays or {})
+
 # %% ../nbs/33_experiments.ipynb #ddfe24e7
 def _record(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     "What a run is and what it measured, with all that made it."
@@ -274,22 +281,16 @@ def _record(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
                 metrics=numbers, command=command(run.experiment, run.given), **run.origin, begun=run.begun,
                 seconds=perf_counter() - run.clock, peak_memory_MB=_peak_memory(), random_seeds=seeds)
 
-# %% ../nbs/33_experiments.ipynb #7b456b5c
-@patch
-def save(self: Run,
-    metrics: dict[str, Any],                  # numbers, or tensors of one number; the main ones first
-    arrays: dict[str, Tensor] | None = None,  # what figures are drawn from
-    **more: Any,                              # anything else that JSON can hold, such as the history of training
-) -> Path:                                    # the record's folder
-    "Write the record, whole or not at all. Raises `FileExistsError` for one that exists."
-    record = _record(self, metrics) | more
-    if fault := _fault(record): raise ValueError(f"{self.name} cannot be saved: {fault}")
-    self.folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=".unfinished-") as unfinished:
+# %% ../nbs/33_experiments.ipynb #5a61912f
+def _write_record(run: Run, record: dict[str, Any], arrays: dict[str, Tensor]) -> Path:
+    "Make the record's folder, whole or not at all."
+    if fault := _fault(record): raise ValueError(f"{run.name} cannot be saved: {fault}")
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run.folder.parent, prefix=".unfinished-") as unfinished:
         made = Path(unfinished) / "new"
         made.mkdir()
-        save_tensors(made / "arrays.safetensors", arrays or {})
+        save_tensors(made / "arrays.safetensors", arrays)
         (made / "result.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        publish(made, self.folder)
-    write_runs(self.experiment.name)
-    return self.folder
+        publish(made, run.folder)
+    write_runs(run.experiment.name)
+    return run.folder

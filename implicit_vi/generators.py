@@ -120,7 +120,7 @@ def _moments(generator: Any, n: int) -> tuple[Tensor, Tensor]:
         second = second + theta.square().sum(0) / n
     return first, second - first**2
 
-# %% ../nbs/06_generators.ipynb #b95604c5
+# %% ../nbs/06_generators.ipynb #ce05c24b
 class Generator(DifferentiableMap):
     "A map of latents to weights that can be given the spread that its network needs. Subclasses define `_rescale` too."
     def _rescale(self, factor: Tensor, shift: Tensor) -> None:
@@ -133,8 +133,7 @@ class Generator(DifferentiableMap):
     ) -> "Generator":
         """Rescale the outputs in place to have, over $z$, these means and standard deviations.
 
-        Weights in a run of equal `sd`, such as a tensor of the network, are rescaled alike: it is their mean variance that fits.
-        The present moments are measured on 16 to 1024 latents, fewer for larger generators.
+        Weights in a run of equal `sd`, such as a tensor of the network, are rescaled alike: their mean variance fits, as measured.
         """
         for name, v in (("mean", mean), ("sd", sd)):
             if v.shape != (self.num_weights,): raise ValueError(f"{name} must be ({self.num_weights},), got {tuple(v.shape)}")
@@ -168,7 +167,7 @@ class MLPGenerator(Generator):
         self.layers[-1].weight *= factor[:, None]
         self.layers[-1].bias.mul_(factor).add_(shift)
 
-# %% ../nbs/06_generators.ipynb #ab643204
+# %% ../nbs/06_generators.ipynb #0ac9a6f3
 class MMGenerator(Generator):
     """Matrix-multiplication layers with ELU activations: latent matrix → hidden matrices → output matrix, read row by row.
 
@@ -181,9 +180,9 @@ class MMGenerator(Generator):
         num_hidden: int = 1,              # hidden-to-hidden layers
         num_weights: int | None = None,   # $m$; all entries of the output unless fewer are asked for
     ):
-        size = prod(output)
-        m = size if num_weights is None else num_weights
-        if not 0 < m <= size: raise ValueError(f"the output matrix {output[0]}×{output[1]} has {size} entries and cannot make {m} weights")
+        m = prod(output) if num_weights is None else num_weights
+        if not 0 < m <= prod(output):
+            raise ValueError(f"the output matrix {output[0]}×{output[1]} has {prod(output)} entries and cannot make {m} weights")
         super().__init__(latent_shape, m)
         if len(self.latent_shape) != 2: raise ValueError(f"the latent must be a matrix, got the shape {self.latent_shape}")
         shapes = [self.latent_shape, *[tuple(hidden)] * (num_hidden + 1), tuple(output)]

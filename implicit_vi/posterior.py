@@ -60,13 +60,15 @@ class Draw(NamedTuple):
     theta: Tensor     # `(S, m)`, differentiable
     entropy: Entropy  # of `(S,)` values, or `(K,)` where the posterior evaluates it at fewer latents; nats
 
-# %% ../nbs/13_posterior.ipynb #86f46c08
+# %% ../nbs/13_posterior.ipynb #b37efcf8
 class Stored(nn.Module):
     "A module that can be saved and loaded. Subclasses say in `description` what tells them from others with tensors of the same shapes."
     kind = "module"
 
     @property
-    def description(self) -> dict[str, Any]: return {}
+    def description(self) -> dict[str, Any]:
+        "What tells this module from others with tensors of the same shapes, in words and numbers."
+        return {}
 
     def save(self, path: str | os.PathLike) -> None:
         "Write the state to a safetensors file."

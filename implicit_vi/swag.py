@@ -19,7 +19,7 @@ from .posterior import Distribution, Draw
 from .random import standard_normal
 from .training import ELBO, fit
 
-# %% ../nbs/22_swag.ipynb #9bd4393c
+# %% ../nbs/22_swag.ipynb #d27837c5
 class LowRankNormal(Distribution):
     "A normal whose covariance is a diagonal plus a matrix of low rank."
     def __init__(self,
@@ -30,12 +30,14 @@ class LowRankNormal(Distribution):
         super().__init__()
         self.mean, self.variance, self.factor = (nn.Parameter(t.clone(), requires_grad=False) for t in (mean, variance, factor))
 
+    def _values(self, n_samples: int, antithetic: bool = False) -> Tensor:
+        alone = self.variance.sqrt() * standard_normal(n_samples, len(self.mean), self.mean, antithetic)
+        return self.mean + alone + standard_normal(n_samples, self.factor.shape[1], self.mean, antithetic) @ self.factor.T
+
     def draw(self, n_samples: int, antithetic: bool = False) -> Draw:
-        theta = self.mean + self.variance.sqrt() * standard_normal(n_samples, len(self.mean), self.mean, antithetic)
-        theta = theta + standard_normal(n_samples, self.factor.shape[1], self.mean, antithetic) @ self.factor.T
-        smallest = torch.finfo(self.mean.dtype).tiny
-        normal = LowRankMultivariateNormal(self.mean, self.factor, self.variance.clamp(min=smallest), validate_args=False)
-        return Draw(theta, Entropy(normal.entropy().expand(n_samples), {}))
+        mean, factor, variance = (t.double() for t in (self.mean, self.factor, self.variance))
+        normal = LowRankMultivariateNormal(mean, factor, variance.clamp(min=1e-12), validate_args=False)
+        return Draw(self._values(n_samples, antithetic), Entropy(normal.entropy().to(self.mean).expand(n_samples), {}))
 
 # %% ../nbs/22_swag.ipynb #89c20e3d
 class Snapshots:

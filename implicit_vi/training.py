@@ -74,7 +74,7 @@ def measure_epoch(
     if not found.num_data or found.batches == 0: raise ValueError("the loader gives no batches")
     return found if num_data is None else found._replace(num_data=int(num_data))
 
-# %% ../nbs/12_training.ipynb #b2fb9cef
+# %% ../nbs/12_training.ipynb #0cd2b664
 def _of_sampler(loader: Any) -> Epoch | None:
     "What a `DataLoader` with an ordinary sampler gives, without loading anything."
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset): return None
@@ -85,7 +85,9 @@ def _of_sampler(loader: Any) -> Epoch | None:
     return Epoch(n, len(sampler), n / max(1, len(sampler)))
 
 def _of_length(loader: Any, num_data: int | None, count_batches: bool) -> Epoch | None:
-    "What is known without going through the loader, if that is enough."
+    "What is known without going through the loader, if that is enough; some say themselves how many data they give."
+    own = getattr(loader, "num_data", None)
+    if own is not None: return Epoch(own, len(loader), own / len(loader))
     if num_data is None: return None
     try: batches = len(loader)
     except TypeError: return None if count_batches else Epoch(num_data, None, None)

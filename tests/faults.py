@@ -140,7 +140,7 @@ def tested(fault: Fault, folder: Path, limit: float) -> int:
 def reason(said: str) -> str:
     "The line of an output that names the error."
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in said.splitlines()]
-    errors = [line for line in lines if re.match(r"(E\s+)?[\w.]*(Error|Exception)\b", line) or re.search(r": \w+(Error|Exception): ", line)]
+    errors = [line for line in lines if re.match(r"(.*:\d+: )?([\w.]*(Error|Exception)\b|assert )", line)]
     return (errors or [line for line in lines if line] or ["no output"])[-1][:150]
 
 

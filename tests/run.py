@@ -103,9 +103,10 @@ def tested(path: Path) -> Outcome:
 
 
 def notebooks() -> list[Job]:
-    "The experiments are left to pytest, which runs them as papermill does."
+    "The experiments are left to pytest, which runs them as papermill does. With SLOW set, cells marked `#| slow` run too."
+    flags = ["--flags", "slow"] if os.environ.get("SLOW") else []
     names = [Path("nbs", name) for name in contents(ROOT/"nbs", ".ipynb") if not Path(name).name.startswith("exp_")]
-    return [partial(check, str(name), BIN/"nbdev-test", name) for name in names]
+    return [partial(check, str(name), BIN/"nbdev-test", name, *flags) for name in names]
 
 
 def main() -> int:

@@ -47,7 +47,8 @@ def test_a_snippet_that_is_not_there_once_is_refused(copy):
 
 def test_the_error_is_told():
     assert reason("some line\n\x1b[31mAssertionError\x1b[0m: 1 == 2\n\nthe end") == "AssertionError: 1 == 2"
-    assert reason("tests/test_x.py:3: ValueError: no\n1 failed in 2 s") == "tests/test_x.py:3: ValueError: no"
+    for line in ("tests/test_x.py:3: ValueError: no", "tests/test_x.py:3: assert 1 == 2"):
+        assert reason(f"F\n{line}\n1 failed in 2 s") == line
 
 
 def test_verdicts(tmp_path, monkeypatch):
