@@ -6,11 +6,12 @@ from .bounds import exact_logdet, smallest_singular_value, stochastic_logdet
 from .generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MMGenerator
 from .likelihoods import Bernoulli, Categorical, Gaussian
 from .linearise import linearise
+from .noise import Affine, Noise
 from .posterior import ImplicitPosterior, WeightSamples
 from .reparameterise import Reparameterised
 from .training import ELBO, fit
 
 __all__ = [
-    "BNN", "ELBO", "Bernoulli", "Categorical", "CorreMMGenerator", "Gaussian", "ImplicitBNN", "ImplicitPosterior", "IndependentGenerator",
-    "MLPGenerator", "MMGenerator", "Reparameterised", "WeightSamples", "derive_generator", "exact_logdet", "fit", "linearise",
+    "Affine", "BNN", "ELBO", "Bernoulli", "Categorical", "CorreMMGenerator", "Gaussian", "ImplicitBNN", "ImplicitPosterior", "IndependentGenerator",
+    "MLPGenerator", "MMGenerator", "Noise", "Reparameterised", "WeightSamples", "derive_generator", "exact_logdet", "fit", "linearise",
     "load_generator", "make_generator", "smallest_singular_value", "stochastic_logdet"]

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from .bounds import Entropy
 from .likelihoods import likelihood_named
 from .mixture import Family, distribution_around
-from .posterior import Make, Stored, WeightSamples, implicit_around
+from .noise import Noise, implicit_around
+from .posterior import Make, Stored, WeightSamples
 from .priors import prior_over
 from .reparameterise import Layout, Reparameterised, evaluating
 from .training import ELBO, batch_size, fit
@@ -226,7 +227,7 @@ class ImplicitBNN(BNN):
         network: nn.Module,                                           # any module; copied, not changed
         likelihood: str | nn.Module = "categorical",                  # `categorical`, `bernoulli`, `gaussian`, or a likelihood of one's own
         generator: Make = None,                                       # a kind, one's own, or layout → generator; by size unless given
-        noise: float = 1e-2,                                          # $\sigma$, in the units of the weights
+        noise: float | Noise = 1e-2,                                  # one fixed width, in the units of the weights, or learned ones
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",  # an estimator of the entropy
         entropy_samples: int | None = None,                           # draws of each step at which it is evaluated; all unless given
         spread: float | None = 0.1,                                   # initial variation of a weight, in units of what its layer needs

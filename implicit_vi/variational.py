@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .architectures import make_generator
 from .bnn import BNN
 from .flow import flow_around
-from .generators import IndependentGenerator
+from .generators import IndependentGenerator, fan_in_sd
 from .mean_field import mean_field_around
 from .posterior import Make, generator_around
 from .ratio import Adversarial, Kernel
@@ -73,7 +73,7 @@ class AVB(BNN):
         def around(layout: Layout, start: Tensor) -> Any:
             sd = self.prior.sd
             if sd is None and not adaptive: raise ValueError(f"a contrast with the prior needs one normal around zero, got {self.prior!r}")
-            made = generator_around(layout, start, generator, spread)
+            made = generator_around(layout, start, generator, None if spread is None else spread * fan_in_sd(layout).to(start))
             return self.distribution(made, noise, sd or 1., adaptive, **(contrast or {})).to(start.device)
         super().__init__(network, likelihood, around, **settings)
 
