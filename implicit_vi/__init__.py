@@ -12,6 +12,6 @@ from .reparameterise import Reparameterised
 from .training import ELBO, fit
 
 __all__ = [
-    "Affine", "BNN", "ELBO", "Bernoulli", "Categorical", "CorreMMGenerator", "Gaussian", "ImplicitBNN", "ImplicitPosterior", "IndependentGenerator",
-    "MLPGenerator", "MMGenerator", "Noise", "Reparameterised", "WeightSamples", "derive_generator", "exact_logdet", "fit", "linearise",
-    "load_generator", "make_generator", "smallest_singular_value", "stochastic_logdet"]
+    "Affine", "BNN", "Bernoulli", "Categorical", "CorreMMGenerator", "ELBO", "Gaussian", "ImplicitBNN", "ImplicitPosterior",
+    "IndependentGenerator", "MLPGenerator", "MMGenerator", "Noise", "Reparameterised", "WeightSamples", "derive_generator",
+    "exact_logdet", "fit", "linearise", "load_generator", "make_generator", "smallest_singular_value", "stochastic_logdet"]

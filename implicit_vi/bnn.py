@@ -81,25 +81,39 @@ class Prediction(Stored):
         log_prob = self.likelihood.log_prob(self.outputs(x, theta), y.to(theta.values.device))
         return log_prob.logsumexp(0) - log(len(theta))
 
+    def module(self,
+        theta: WeightSamples,  # draws of this model
+        index: int = 0,        # which of them
+    ) -> nn.Module:            # of the class of the network that was given
+        "An ordinary network with the weights of one draw, and its running statistics."
+        return self.network.with_weights(theta.values[index], {name: values[index] for name, values in theta.statistics.items()})
+
 # %% ../nbs/18_bnn.ipynb #beea7027
 def starting_weights(
     network: nn.Module,              # with its own weights
     layout: Layout,                  # of those that are wanted
     n_starts: int = 1,               # $M$
-    given: Tensor | None = None,     # `(m,)` or `(M, m)`, to start there instead
+    given: Tensor | Sequence[nn.Module] | None = None,  # `(m,)` or `(M, m)`, or one network or $M$, to start there instead
 ) -> Tensor:                         # `(M, m)`
     """Weights to start at: those given, or the network's own and then fresh ones from the global seed.
 
     Raises `ValueError` for given weights of the wrong shape, or a network with parameters that none of its modules can initialise.
     """
     if given is None:
-        own = layout.flatten({n: p.detach() for n, p in network.named_parameters() if n in layout.shapes})
-        return torch.stack([own] + [_fresh_weights(network, layout) for _ in range(n_starts - 1)])
-    starts = given.detach().expand(n_starts, -1) if given.ndim == 1 else given.detach()
-    if starts.shape != (n_starts, layout.num_weights):
-        m = layout.num_weights
+        return torch.stack([_own_weights(network, layout)] + [_fresh_weights(network, layout) for _ in range(n_starts - 1)])
+    if not isinstance(given, Tensor): given = torch.stack([_own_weights(module, layout) for module in given])
+    if given.ndim == 1: given = given[None]
+    m = layout.num_weights
+    if given.shape not in ((1, m), (n_starts, m)):
         raise ValueError(f"the weights to start at must be ({m},) or ({n_starts}, {m}), got {tuple(given.shape)}")
-    return starts.clone()
+    return given.detach().expand(n_starts, m).clone()
+
+def _own_weights(network: nn.Module, layout: Layout) -> Tensor:
+    "The weights that a network has, `(m,)`."
+    own = {n: p.detach() for n, p in network.named_parameters() if n in layout.shapes}
+    if missing := [n for n, shape in layout.shapes.items() if n not in own or own[n].shape != shape]:
+        raise ValueError(f"the network to start from has no {missing[0]} of shape {tuple(layout.shapes[missing[0]])}")
+    return layout.flatten(own)
 
 def _fresh_weights(network: nn.Module, layout: Layout) -> Tensor:
     "Weights as the modules of the network initialise themselves, `(m,)`."
@@ -112,6 +126,20 @@ def _fresh_weights(network: nn.Module, layout: Layout) -> Tensor:
         raise ValueError(f"no module of the network has reset_parameters for {', '.join(left)}: give the weights to start at")
     return layout.flatten(chosen)
 
+# %% ../nbs/18_bnn.ipynb #contin01
+def _continued(likelihood: str | nn.Module, trained: nn.Module) -> nn.Module:
+    "A likelihood whose parameters begin where those of a trained one ended, if they are of one kind."
+    own = deepcopy(likelihood_named(likelihood))
+    learned = dict(trained.named_parameters()) if type(own) is type(trained) else {}
+    own.load_state_dict({name: learned[name] for name, _ in own.named_parameters() if name in learned}, strict=False)
+    return own
+
+def _first_of(start: Any, network: nn.Module) -> nn.Module:
+    "The network to begin with, where starts are networks: what stays a point estimate is the first one's."
+    if start is None or isinstance(start, Tensor): return network
+    _own_weights(start[0], Layout({n: p.shape for n, p in network.named_parameters()}))
+    return start[0]
+
 # %% ../nbs/18_bnn.ipynb #f22f2204
 class Bound(Prediction):
     "The parts of a Bayesian network, and the evidence lower bound that they make."
@@ -122,7 +150,7 @@ class Bound(Prediction):
         *,
         prior: Any = None,                             # as for `prior_over`; standard normal unless given
         stochastic: Sequence[str] = ("**",),           # globs over parameter names; what they miss stays a point estimate
-        start: Tensor | None = None,                   # weights to start at, `(m,)` or `(M, m)`; the network's own unless given
+        start: Any = None,                             # trained model, networks, or vectors to start at; the network's own unless given
         components: int = 1,                           # $M$, of an equal mixture, each with a start of its own
         antithetic: bool = False,                      # draws of a step in pairs whose random numbers are opposite
         prior_weight: float = 1.,                      # of the log-prior in the objective
@@ -131,7 +159,10 @@ class Bound(Prediction):
     ):
         super().__init__()
         if components < 1: raise ValueError(f"there must be at least one component, got components={components}")
-        self.network = Reparameterised(network, stochastic, chunk_size)
+        if hasattr(start, "modules_of_draws"):
+            likelihood = _continued(likelihood, start.likelihood)
+            start = start.modules_of_draws(components)
+        self.network = Reparameterised(_first_of(start, network), stochastic, chunk_size)
         layout = self.network.layout
         self.likelihood = deepcopy(likelihood_named(likelihood)).to(self.network.initial.device)
         self.prior = prior_over(prior, layout)
@@ -139,6 +170,11 @@ class Bound(Prediction):
         self.antithetic, self.prior_weight, self.entropy_weight = antithetic, prior_weight, entropy_weight
 
     def _distribution(self, family: Any, layout: Layout, starts: Tensor) -> Any: return distribution_around(family, layout, starts)
+
+    def modules_of_draws(self, n_samples: int) -> list[nn.Module]:
+        "Ordinary networks, one for each draw: as many as asked for, or all that there are of a model that consists of points."
+        theta = self.sample(n_samples)
+        return [self.module(theta, index) for index in range(len(theta))]
 
     def elbo(self,
         batch: Sequence[Any],     # inputs `(B, ...)` and targets

@@ -121,6 +121,20 @@ class WithoutWeights(nn.Module):
         "Whether it keeps running statistics, which evaluation needs."
         return bool(_batch_norms(self.module))
 
+    def with_weights(self,
+        theta: Tensor,                                # weights, `(m,)`
+        statistics: dict[str, Tensor] | None = None,  # buffer → its value
+    ) -> nn.Module:
+        "The module again, an ordinary one, with these weights as its parameters. It shares nothing with this."
+        whole = deepcopy(self.module)
+        weights = {id(whole.get_buffer(name)): nn.Parameter(value.detach().clone()) for name, value in self.layout.unflatten(theta).items()}
+        for owner in whole.modules():
+            for leaf in [name for name, buffer in owner._buffers.items() if id(buffer) in weights]:
+                parameter = weights[id(owner._buffers.pop(leaf))]
+                owner.register_parameter(leaf, parameter)
+        whole.load_state_dict(statistics or {}, strict=False)
+        return whole
+
 # %% ../nbs/05_reparameterise.ipynb #159a1066
 class Reparameterised(WithoutWeights):
     """A network whose chosen weights are an argument: `network(theta, x)`.
