@@ -40,6 +40,13 @@ def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor],
         with torch.autocast(t.device.type, precision): return J.gram(t).to(t.dtype)
     return reduced
 
+# %% ../nbs/09_bounds.ipynb #smalldet
+def _log_determinant(rows: Tensor, sigma: float) -> Tensor:
+    "Half the log-determinant of $R R^\\top + \\sigma^2 I$ for the transposed Jacobians `(S, d, m)`, `(S,)`."
+    gram = (rows @ rows.mT).double()
+    factor = torch.linalg.cholesky(gram + sigma**2 * torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype))
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(rows.dtype)
+
 # %% ../nbs/09_bounds.ipynb #2ab9abf2
 def exact_logdet(
     J: Linearisation,       # of a generator, at `S` latents
@@ -53,7 +60,11 @@ def exact_logdet(
     """
     S, d = J.z.shape
     constant = _constant(J, sigma)
-    blocks = torch.eye(d, device=J.z.device, dtype=J.z.dtype)[:, None].expand(d, S, d).split(block_size)
+    columns = torch.eye(d, device=J.z.device, dtype=J.z.dtype)[:, None].expand(d, S, d)
+    if d <= block_size and d * J.value.numel() <= 10**6:
+        value = _log_determinant(J.jvp(columns).permute(1, 0, 2), sigma)
+        return Entropy(value + constant, {"residual": torch.zeros_like(value)})
+    blocks = columns.split(block_size)
     with torch.no_grad():
         gram = torch.cat([J.gram(b) for b in blocks]).permute(1, 0, 2).double()
         factor = torch.linalg.cholesky((gram + gram.mT) / 2 + sigma**2 * torch.eye(d, device=gram.device, dtype=gram.dtype))

@@ -13,7 +13,7 @@ FLOORS = dict(
     files=0, random=0, checkpoints=1,
     # beside: functions of tensors
     metrics=0, networks=0, sources=0, transforms=0, references=0,
-    data=1, plots=1,
+    data=1, plots=1, together=3,
     # networks of weights
     layers=0, batching=0,
     reparameterise=1, linearise=1,
