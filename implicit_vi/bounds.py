@@ -41,11 +41,14 @@ def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor],
     return reduced
 
 # %% ../nbs/09_bounds.ipynb #smalldet
-def _log_determinant(rows: Tensor, sigma: float) -> Tensor:
-    "Half the log-determinant of $R R^\\top + \\sigma^2 I$ for the transposed Jacobians `(S, d, m)`, `(S,)`."
-    gram = (rows @ rows.mT).double()
-    factor = torch.linalg.cholesky(gram + sigma**2 * torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype))
-    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(rows.dtype)
+def _factor(gram: Tensor, sigma: float) -> Tensor:
+    "The Cholesky factor of $G + \\sigma^2 I$ for Gram matrices `(S, d, d)`, in double precision."
+    gram = gram.double()
+    return torch.linalg.cholesky((gram + gram.mT) / 2 + sigma**2 * torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype))
+
+def _half_logdet(factor: Tensor, like: Tensor) -> Tensor:
+    "Half the log-determinant of a matrix from its Cholesky factor, `(S,)`."
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(like.dtype)
 
 # %% ../nbs/09_bounds.ipynb #2ab9abf2
 def exact_logdet(
@@ -62,14 +65,14 @@ def exact_logdet(
     constant = _constant(J, sigma)
     columns = torch.eye(d, device=J.z.device, dtype=J.z.dtype)[:, None].expand(d, S, d)
     if d <= block_size and d * J.value.numel() <= 10**6:
-        value = _log_determinant(J.jvp(columns).permute(1, 0, 2), sigma)
+        rows = J.jvp(columns).permute(1, 0, 2)
+        value = _half_logdet(_factor(rows @ rows.mT, sigma), rows)
         return Entropy(value + constant, {"residual": torch.zeros_like(value)})
     blocks = columns.split(block_size)
     with torch.no_grad():
-        gram = torch.cat([J.gram(b) for b in blocks]).permute(1, 0, 2).double()
-        factor = torch.linalg.cholesky((gram + gram.mT) / 2 + sigma**2 * torch.eye(d, device=gram.device, dtype=gram.dtype))
+        factor = _factor(torch.cat([J.gram(b) for b in blocks]).permute(1, 0, 2), sigma)
         inverse = torch.cholesky_inverse(factor).to(J.z.dtype)
-    value = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(J.z.dtype)
+    value = _half_logdet(factor, J.z)
 
     def block_gradient(start, columns):
         return (inverse[:, start:start + len(columns)].permute(1, 0, 2) * J.gram(columns)).sum((0, -1))
