@@ -86,7 +86,8 @@ class Prediction(Stored):
         index: int = 0,        # which of them
     ) -> nn.Module:            # of the class of the network that was given
         "An ordinary network with the weights of one draw, and its running statistics."
-        return self.network.with_weights(theta.values[index], {name: values[index] for name, values in theta.statistics.items()})
+        statistics = {name: of_all[index] for name, of_all in theta.statistics.items()}
+        return self.network.with_weights(theta.values[index], statistics)
 
 # %% ../nbs/18_bnn.ipynb #beea7027
 def starting_weights(
