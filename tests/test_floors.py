@@ -23,7 +23,7 @@ FLOORS = dict(
     likelihoods=0, priors=3, bounds=2, training=2,
     # distributions over weights
     posterior=4,
-    noise=5, mean_field=6, mixture=5, flow=5, ratio=5,
+    noise=5, mean_field=6, mixture=5, audit=6, flow=5, ratio=5,
     # one model
     bnn=6,
     # methods
