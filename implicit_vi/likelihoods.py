@@ -6,6 +6,7 @@
 __all__ = ['LIKELIHOODS', 'Categorical', 'Bernoulli', 'GaussianPrediction', 'Gaussian', 'likelihood_named']
 
 # %% ../nbs/10_likelihoods.ipynb #9e548f14
+import warnings
 from collections.abc import Callable
 from math import log, pi
 from typing import NamedTuple
@@ -16,34 +17,47 @@ from torch import Tensor, nn
 
 # %% ../nbs/10_likelihoods.ipynb #5616bcc5
 def _check_shapes(outputs: Tensor, y: Tensor, shape: tuple) -> None:
-    if outputs.ndim != 3: raise ValueError(f"outputs must be (S, B, K): samples, data, values; got {tuple(outputs.shape)}")
+    if outputs.ndim < 3: raise ValueError(f"outputs must be (S, B, K): samples, data, values; got {tuple(outputs.shape)}")
     if y.shape != shape: raise ValueError(f"for outputs {tuple(outputs.shape)} the targets must be {tuple(shape)}, got {tuple(y.shape)}")
+
+def _outside(y: Tensor, low: float, high: float) -> bool:
+    "Whether any target lies outside of these limits. Inside a vectorised call values cannot be asked for: there it says no."
+    if torch._C._functorch.is_batchedtensor(y): return False
+    return bool(((y < low) | (y > high)).any())
 
 # %% ../nbs/10_likelihoods.ipynb #f7edf3cf
 class Categorical(nn.Module):
-    "Classes `0 … K-1` from logits. Raises `ValueError` for targets that are not `(B,)` integers."
+    """Classes `0 … K-1` from logits, of each datum or of each of its pixels.
+
+    Raises `ValueError` for fewer than two logits, and for targets that are not integers of the right shape in `0 … K-1`.
+    """
     def log_prob(self,
-        outputs: Tensor,  # logits, `(S, B, K)`
-        y: Tensor,        # classes, `(B,)`, integer
-    ) -> Tensor:          # nats, `(S, B)`
-        _check_shapes(outputs, y, outputs.shape[1:2])
+        outputs: Tensor,  # logits, `(S, B, K)` or `(S, B, K, ...)`
+        y: Tensor,        # classes, `(B,)` or `(B, ...)`, integer
+    ) -> Tensor:          # nats, `(S, B)`, summed over pixels
+        _check_shapes(outputs, y, outputs.shape[1:2] + outputs.shape[3:])
+        K = outputs.shape[2]
+        if K < 2: raise ValueError("classes need a logit each, and there is one: for yes or no take likelihood='bernoulli', targets (B, 1)")
         if y.is_floating_point(): raise ValueError(f"classes must be integers, got {y.dtype}: convert with y.long()")
-        return outputs.log_softmax(-1).gather(-1, y.long().expand(len(outputs), -1)[..., None])[..., 0]
+        if _outside(y, 0, K - 1): raise ValueError(f"the network has {K} logits, so classes are 0 … {K - 1}; got {y.min()} … {y.max()}")
+        chosen = y.long().expand(len(outputs), *y.shape).unsqueeze(2)
+        return outputs.log_softmax(2).gather(2, chosen).flatten(2).sum(-1)
 
     def predictive(self,
-        outputs: Tensor,  # logits, `(S, B, K)`
-    ) -> Tensor:          # probabilities of the classes, `(B, K)`
-        return outputs.softmax(-1).mean(0)
+        outputs: Tensor,  # logits, `(S, B, K)` or `(S, B, K, ...)`
+    ) -> Tensor:          # probabilities of the classes, `(B, K)` or `(B, K, ...)`
+        return outputs.softmax(2).mean(0)
 
 # %% ../nbs/10_likelihoods.ipynb #60f1d5ab
 class Bernoulli(nn.Module):
-    "Yes or no from log-odds, independently for each of `K` outputs. Raises `ValueError` for targets that are not `(B, K)`."
+    "Yes or no from log-odds, independently for each of `K` outputs. Raises `ValueError` for targets not `(B, K)`, or not in 0 … 1."
     def log_prob(self,
         outputs: Tensor,  # log-odds, `(S, B, K)`
         y: Tensor,        # 0 or 1, `(B, K)`
     ) -> Tensor:          # nats, `(S, B)`
         _check_shapes(outputs, y, outputs.shape[1:])
-        return -F.binary_cross_entropy_with_logits(outputs, y.to(outputs.dtype).expand_as(outputs), reduction="none").sum(-1)
+        if _outside(y, 0, 1): raise ValueError(f"a yes is 1 and a no is 0; got targets from {y.min():g} to {y.max():g}")
+        return -F.binary_cross_entropy_with_logits(outputs, y.to(outputs.dtype).expand_as(outputs), reduction="none").flatten(2).sum(-1)
 
     def predictive(self,
         outputs: Tensor,  # log-odds, `(S, B, K)`
@@ -57,10 +71,21 @@ class GaussianPrediction(NamedTuple):
     epistemic_sd: Tensor  # spread of the mean over the posterior
     total_sd: Tensor      # with the noise of the data
 
+# %% ../nbs/10_likelihoods.ipynb #tellscal
+def _tell_of_scale(y: Tensor) -> bool:
+    "Warn of targets that are far from unit scale; says whether it could look."
+    if torch._C._functorch.is_batchedtensor(y): return False
+    size = y.square().mean().sqrt().item()
+    if not .05 < size < 20 and y.numel() > 1:
+        warnings.warn(f"the targets have a root mean square of {size:.3g}, which neither priors nor a fixed noise expect: standardise "
+                      "them, or let the noise be learned with Gaussian(learn=True)", stacklevel=4)
+    return True
+
 # %% ../nbs/10_likelihoods.ipynb #9de1405f
 class Gaussian(nn.Module):
     """A normal variable of given mean, with one standard deviation for all outputs or one for each.
 
+    Warns where the standard deviation is fixed and the targets are far from unit scale.
     Raises `ValueError` for a standard deviation that is not positive or targets that are not `(B, K)`.
     """
     def __init__(self,
@@ -70,20 +95,25 @@ class Gaussian(nn.Module):
         super().__init__()
         given = torch.as_tensor(sd, dtype=torch.get_default_dtype())
         if not (given > 0).all(): raise ValueError(f"the standard deviation must be positive, got sd={sd}")
+        self.learn, self.told = learn, False
         if learn: self.log_sd = nn.Parameter(given.log())
-        else: self.register_buffer("log_sd", given.log())
+        else: self.register_buffer("fixed_sd", given)
+
+    fixed_sd: Tensor
 
     @property
     def sd(self) -> Tensor:
         "Standard deviation of the data around the mean, a scalar or `(K,)`."
-        return self.log_sd.exp()
+        return self.log_sd.exp() if self.learn else self.fixed_sd
 
     def log_prob(self,
         outputs: Tensor,  # means, `(S, B, K)`
         y: Tensor,        # targets, `(B, K)`
     ) -> Tensor:          # nats, `(S, B)`
         _check_shapes(outputs, y, outputs.shape[1:])
-        return (-((y - outputs) / self.sd).square() / 2 - self.log_sd - log(2 * pi) / 2).sum(-1)
+        if not (self.learn or self.told): self.told = _tell_of_scale(y)
+        sd = self.sd.to(outputs.dtype)
+        return (-(y - outputs)**2 / (2 * sd**2) - sd.log() - log(2 * pi) / 2).flatten(2).sum(-1)
 
     def predictive(self,
         outputs: Tensor,          # means, `(S, B, K)`
