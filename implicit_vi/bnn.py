@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from .bounds import Entropy
 from .likelihoods import likelihood_named
@@ -34,6 +35,17 @@ def _outputs(run: Callable[..., Tensor], theta: WeightSamples, x: Tensor, chunk:
         statistics = {name: values[these] for name, values in theta.statistics.items()}
         rows.append(torch.cat([run(theta.values[these], batch, statistics) for batch in batches], 1))
     return torch.cat(rows)
+
+# %% ../nbs/18_bnn.ipynb #joined01
+def _by_rows(function: Callable[[Tensor], Any], x: Tensor, batch_size: int) -> Any:
+    "What a function makes of each row, from so many rows at once; a tensor, or a tuple or dict of tensors."
+    whole = function(x[:batch_size])
+    if len(x) <= batch_size: return whole
+    whole = tree_map(lambda part: torch.cat([part, part.new_empty(len(x) - batch_size, *part.shape[1:])]), whole)
+    for first in range(batch_size, len(x), batch_size):
+        part = function(x[first:first + batch_size])
+        tree_map(lambda out, rows, first=first: out[first:first + len(rows)].copy_(rows), whole, part)
+    return whole
 
 # %% ../nbs/18_bnn.ipynb #23ff8625
 class Prediction(Stored):
@@ -62,10 +74,12 @@ class Prediction(Stored):
         seed: int | None = None,             # of the draws
         calibration: Any = None,             # training inputs, for a network that keeps running statistics; those of `fit` unless given
         theta: WeightSamples | None = None,  # draws to use instead of new ones
+        batch_size: int = 250,               # rows at once: memory grows with it, not with the number of inputs
     ):                                       # what the likelihood's `predictive` returns: probabilities `(N, K)`, or a `GaussianPrediction`
         "The predictive distribution: the likelihood averaged over one set of draws."
         if theta is None: theta = self.sample(n_samples, seed, calibration)
-        with torch.no_grad(): return self.likelihood.predictive(self.outputs(x, theta))
+        def averaged(rows): return self.likelihood.predictive(self.outputs(rows, theta))
+        with torch.no_grad(): return _by_rows(averaged, x, batch_size)
 
     @torch.no_grad()
     def log_predictive(self,
@@ -75,10 +89,12 @@ class Prediction(Stored):
         seed: int | None = None,             # of the draws
         calibration: Any = None,             # as for `predict`
         theta: WeightSamples | None = None,  # draws to use instead of new ones
+        batch_size: int = 250,               # rows at once
     ) -> Tensor:                             # nats, `(N,)`
         "Log density of the targets under the mixture of all draws."
         if theta is None: theta = self.sample(n_samples, seed, calibration)
-        log_prob = self.likelihood.log_prob(self.outputs(x, theta), y.to(theta.values.device))
+        rows = zip(x.split(batch_size), y.to(theta.values.device).split(batch_size))
+        log_prob = torch.cat([self.likelihood.log_prob(self.outputs(inputs, theta), targets) for inputs, targets in rows], 1)
         return log_prob.logsumexp(0) - log(len(theta))
 
     def module(self,

@@ -87,11 +87,22 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes: part.training = training
 
+# %% ../nbs/05_reparameterise.ipynb #frozen02
+def _free(parameters: dict[str, nn.Parameter], patterns: Sequence[str]) -> list[str]:
+    "Names of the parameters that the globs choose and that are not frozen."
+    chosen = matching(list(parameters), patterns)
+    free = [n for n in chosen if parameters[n].requires_grad]
+    if not free: raise ValueError(f"all that stochastic={list(patterns)} chooses are frozen; unfreeze some with requires_grad_(True)")
+    types = {parameters[n].dtype: n for n in reversed(free)}
+    if len(types) == 1: return free
+    found = ", ".join(f"{name} is {dtype}" for dtype, name in types.items())
+    raise ValueError(f"stochastic weights share one vector and need one dtype: {found}. Convert them, or choose fewer with stochastic=")
+
 # %% ../nbs/05_reparameterise.ipynb #fc803248
 def _taken_out(module: nn.Module, patterns: Sequence[str]) -> Layout:
     "Turn the parameters that the globs choose into buffers, where weights from outside can take their place; returns their layout."
     parameters = dict(module.named_parameters())
-    layout = Layout({n: parameters[n].shape for n in matching(list(parameters), patterns)})
+    layout = Layout({n: parameters[n].shape for n in _free(parameters, patterns)})
     values = {id(parameters[n]): parameters[n].detach() for n in layout.shapes}
     for owner in module.modules():
         for leaf in [k for k, p in owner._parameters.items() if id(p) in values]:
@@ -115,6 +126,11 @@ class WithoutWeights(nn.Module):
     def initial(self) -> Tensor:
         "The weights that the module came with, `(m,)`."
         return self.layout.flatten({n: self.module.get_buffer(n) for n in self.layout.shapes})
+
+    def extra_repr(self) -> str:
+        frozen = [n for n, p in self.module.named_parameters() if not p.requires_grad]
+        words = f"stochastic: {self.num_weights} weights in {len(self.layout.shapes)} tensors"
+        return f"{words}; frozen: {', '.join(frozen)}" if frozen else words
 
     @property
     def has_statistics(self) -> bool:
@@ -141,7 +157,8 @@ class Reparameterised(WithoutWeights):
 
     `theta` of shape `(m,)` gives outputs `(B, ...)`; `(S, m)` gives `(S, B, ...)`. The module is copied, not changed.
     Parameters that are not chosen remain parameters of the copy. Tied parameters count once.
-    Raises `ValueError` for a glob that matches nothing and for weights of the wrong shape,
+    Frozen parameters are never chosen.
+    Raises `ValueError` for a glob that matches nothing, weights of several dtypes, and weights of the wrong shape,
     `RuntimeError` where a network with running statistics is evaluated without them.
     """
     def __init__(self,
