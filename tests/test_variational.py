@@ -1,4 +1,4 @@
-"How far the weights vary at first, in every variational method that lets one choose it."
+"Variational methods: how far the weights vary at first, and which of them learn a discriminator."
 import pytest
 import torch
 
@@ -15,3 +15,8 @@ def test_spread_at_the_start(method, spread):
     model = method(MLP([4, 30, 2]), "gaussian", spread=spread)
     varies = model.sample(2000, seed=0).values.std(0) / fan_in_sd(model.network.layout)
     assert varies.square().mean().sqrt().item() == pytest.approx(spread, rel=.15)
+
+
+def test_only_the_adversarial_method_has_a_discriminator():
+    def learns(method): return any("discriminator" in name for name in method(MLP([2, 3, 1]), "gaussian").state_dict())
+    assert learns(AVB) and not learns(KIVI)
