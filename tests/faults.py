@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NEEDED = 0.95
 PATIENCE = 60, 4  # seconds, and times the seconds that the sound module takes; all of the processor, for machines are busy
 DEAD = 3600       # seconds of the clock after which tests wait for what will never be
+TESTED_WITH = {"sources": "data"}  # modules whose file in tests has the name of another
 LEFT_OUT = shutil.ignore_patterns("results", "build", "__pycache__", ".*_cache", ".git", ".venv", "_proc", "_docs")
 LIBRARIES = "torch", "matplotlib.pyplot", "sklearn.metrics", "scipy.stats", "nbdev.test", "pytest"  # that most tests import
 
@@ -99,7 +100,7 @@ def file_passes(path: Path) -> bool:
 
 def checks(module: str, root: Path) -> dict[str, Callable[[], bool]]:
     "What tests a module: its notebook, and its file in tests where there is one."
-    notebook, file = notebook_of(module, root), root/"tests"/f"test_{module}.py"
+    notebook, file = notebook_of(module, root), root/"tests"/f"test_{TESTED_WITH.get(module, module)}.py"
     return {notebook.name: partial(notebook_passes, notebook)} | ({file.name: partial(file_passes, file)} if file.exists() else {})
 
 

@@ -3,6 +3,7 @@ import ast
 import json
 import os
 import shutil
+import sys
 
 import faults
 import nbformat
@@ -64,8 +65,11 @@ def test_verdicts(tmp_path, monkeypatch):
     (tmp_path/"implicit_vi"/"small.py").write_text("\n".join(exported))
     (tmp_path/"tests"/"test_small.py").write_text("from implicit_vi.small import half\ndef test_half(): assert half(6) == 3")
     monkeypatch.setattr(faults, "ROOT", tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "implicit_vi"]: monkeypatch.delitem(sys.modules, name)
     planned = [Fault("small", "twice", "2 * x", "3 * x"), Fault("small", "half", "x / 2", "x / 4"), Fault("small", "third", "x / 3", "x"),
                Fault("small", "endless", "return 2 * x", "\n    while True: pass")]
-    found = {one.fault.wrong: (one.verdict, one.by.partition(":")[0]) for one in outcomes(planned, {"small": 8.}, at_once=1)}
+    # a limit that a busy machine does not bring near for those that end, and one soon spent for the one that does not
+    known = [*outcomes(planned[:3], {"small": 300.}, at_once=1), *outcomes(planned[3:], {"small": 3.}, at_once=1)]
+    found = {one.fault.wrong: (one.verdict, one.by.partition(":")[0]) for one in known}
     assert found == {"twice": ("caught", "00_small.ipynb"), "half": ("caught", "test_small.py"), "third": ("MISSED", ""),
                      "endless": ("NO END", "00_small.ipynb")}
