@@ -26,16 +26,6 @@ from .priors import prior_over
 from .reparameterise import Layout, Reparameterised, evaluating
 from .training import ELBO, batch_size, fit
 
-# %% ../nbs/18_bnn.ipynb #03c77ef1
-def _outputs(run: Callable[..., Tensor], theta: WeightSamples, x: Tensor, chunk: int, batch_size: int) -> Tensor:
-    "Outputs of a network, `run(weights, x, statistics)`, under every draw, `(S, N, K)`."
-    batches, rows = x.to(theta.values.device).split(batch_size), []
-    for first in range(0, len(theta), chunk):
-        these = slice(first, first + chunk)
-        statistics = {name: values[these] for name, values in theta.statistics.items()}
-        rows.append(torch.cat([run(theta.values[these], batch, statistics) for batch in batches], 1))
-    return torch.cat(rows)
-
 # %% ../nbs/18_bnn.ipynb #joined01
 def _by_rows(function: Callable[[Tensor], Any], x: Tensor, batch_size: int) -> Any:
     "What a function makes of each row, from so many rows at once; a tensor, or a tuple or dict of tensors."
@@ -64,7 +54,8 @@ class Prediction(Stored):
         batch_size: int = 250,
     ) -> Tensor:               # `(S, N, K)`
         "The network's outputs in evaluation mode under every draw."
-        with evaluating(self): return _outputs(self._run, theta, x, self.network.chunk_size or len(theta), batch_size)
+        batches = x.to(theta.values.device).split(batch_size)
+        with evaluating(self): return torch.cat([self._run(theta.values, rows, theta.statistics) for rows in batches], 1)
 
     def _run(self, values: Tensor, x: Tensor, statistics: dict[str, Tensor]) -> Tensor: return self.network(values, x, statistics)
 

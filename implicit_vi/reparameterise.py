@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from .batching import BatchingRules
+from .shared import CannotShare, shared_work
 
 # %% ../nbs/05_reparameterise.ipynb #508618ca
 def matching(
@@ -77,6 +78,12 @@ def _batch_norms(module: nn.Module) -> list[Any]:
     "The layers of a network that keep running statistics."
     return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
+# %% ../nbs/05_reparameterise.ipynb #settled1
+def _statistics_names(module: nn.Module) -> list[str]:
+    "Names of the buffers that normalisations keep statistics in."
+    names = {m: n for n, m in module.named_modules()}
+    return [f"{names[m]}.{leaf}".lstrip(".") for m in _batch_norms(module) for leaf in m._buffers]
+
 # %% ../nbs/05_reparameterise.ipynb #d3689de1
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
@@ -89,10 +96,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 # %% ../nbs/05_reparameterise.ipynb #frozen02
 def _free(parameters: dict[str, nn.Parameter], patterns: Sequence[str]) -> list[str]:
-    "Names of the parameters that the globs choose and that are not frozen."
+    "Names of the parameters that the globs choose and that are not frozen; all of these where all are frozen."
     chosen = matching(list(parameters), patterns)
-    free = [n for n in chosen if parameters[n].requires_grad]
-    if not free: raise ValueError(f"all that stochastic={list(patterns)} chooses are frozen; unfreeze some with requires_grad_(True)")
+    free = [n for n in chosen if parameters[n].requires_grad] or chosen
     types = {parameters[n].dtype: n for n in reversed(free)}
     if len(types) == 1: return free
     found = ", ".join(f"{name} is {dtype}" for dtype, name in types.items())
@@ -119,6 +125,7 @@ class WithoutWeights(nn.Module):
         super().__init__()
         self.module = deepcopy(module)
         self.buffer_names = [n for n, _ in self.module.named_buffers()]
+        self.settled: set[str] | None = None  # buffers of normalisations that no random weight comes before; known once inputs are seen
         self.layout = _taken_out(self.module, [stochastic] if isinstance(stochastic, str) else stochastic)
         self.num_weights = self.layout.num_weights
 
@@ -134,8 +141,8 @@ class WithoutWeights(nn.Module):
 
     @property
     def has_statistics(self) -> bool:
-        "Whether it keeps running statistics, which evaluation needs."
-        return bool(_batch_norms(self.module))
+        "Whether it keeps running statistics that differ from draw to draw, which evaluation needs."
+        return any(name not in (self.settled or ()) for name in _statistics_names(self.module))
 
     def with_weights(self,
         theta: Tensor,                                # weights, `(m,)`
@@ -157,7 +164,7 @@ class Reparameterised(WithoutWeights):
 
     `theta` of shape `(m,)` gives outputs `(B, ...)`; `(S, m)` gives `(S, B, ...)`. The module is copied, not changed.
     Parameters that are not chosen remain parameters of the copy. Tied parameters count once.
-    Frozen parameters are never chosen.
+    Frozen parameters are chosen only where the globs choose nothing else.
     Raises `ValueError` for a glob that matches nothing, weights of several dtypes, and weights of the wrong shape,
     `RuntimeError` where a network with running statistics is evaluated without them.
     """
@@ -177,37 +184,59 @@ class Reparameterised(WithoutWeights):
     ) -> Tensor:                                      # outputs, `(B, ...)` or `(S, B, ...)`
         if theta.ndim == 1: return self(theta[None], x, statistics)[0]
         if theta.ndim != 2: raise ValueError(f"theta must be (m,) or (S, m), got {tuple(theta.shape)}")
+        if self.settled is None: self.settled = _settled(self, theta[0].detach(), x)
         if not (self.training or statistics) and self.has_statistics:
             raise RuntimeError("this network keeps running statistics, which differ for every sample of its weights: "
                                "measure them with statistics(theta, x) on training inputs and pass them as the third argument")
-        return _run_samples(self, {**self.layout.unflatten(theta), **_copied_buffers(self, len(theta)), **(statistics or {})}, x)
+        own = {name: values for name, values in (statistics or {}).items() if name not in self.settled}
+        return _run_samples(self, {**self.layout.unflatten(theta), **_copied_buffers(self, len(theta)), **own}, x)
 
     def statistics(self,
         theta: Tensor,       # weights, `(S, m)`
         x: Any,              # training inputs to measure on, `(B, ...)`
     ) -> dict[str, Tensor]:  # buffer name → its value for every sample, `(S, ...)`
         "Running statistics of every sample of the weights, from one pass over `x`; empty for a network that keeps none."
+        if self.settled is None and self.has_statistics: self.settled = _settled(self, theta[0], x)
         return _measured_statistics(self, theta, x) if self.has_statistics else {}
+
+# %% ../nbs/05_reparameterise.ipynb #settled2
+@torch.no_grad()
+def _settled(network: "Reparameterised", theta: Tensor, x: Any) -> set[str]:
+    "The statistics that do not depend on the weights `(m,)`, as far as these inputs tell."
+    names = _statistics_names(network.module)
+    if not names or torch._C._functorch.maybe_get_level(theta) not in (-1, None): return set()
+    state = {**network.layout.unflatten(theta), **{name: network.module.get_buffer(name).clone() for name in network.buffer_names}}
+    others = {name for name in state if name not in names}
+    try:
+        with torch.random.fork_rng(devices=[]), shared_work(network.module, others, x) as work:
+            work.know(state[name] for name in names)
+            functional_call(network.module, state, (x,))
+    except CannotShare: return set()
+    modules = {m: n for n, m in network.module.named_modules()}
+    return {f"{modules[m]}.{leaf}" for m in _batch_norms(network.module) if m in work.shared_modules for leaf in m._buffers}
 
 # %% ../nbs/05_reparameterise.ipynb #694a235a
 def _copied_buffers(network: "Reparameterised", n_samples: int) -> dict[str, Tensor]:
     "Each buffer of the network, once for every sample, `(S, ...)`."
-    buffers = {name: network.module.get_buffer(name) for name in network.buffer_names}
+    buffers = {name: network.module.get_buffer(name) for name in network.buffer_names if name not in (network.settled or ())}
     return {name: b.expand(n_samples, *b.shape).clone() for name, b in buffers.items()}
 
 def _run_samples(network: "Reparameterised", state: dict[str, Tensor], x: Any) -> Tensor:
     "Outputs of the network for every sample of its weights and buffers, `(S, B, ...)`."
     def run(one): return functional_call(network.module, one, (x,))
     if network.chunk_size == 1:
-        n_samples = len(next(iter(state.values())))
-        return torch.stack([run({name: v[i] for name, v in state.items()}) for i in range(n_samples)])
+        draws = [{name: values[i] for name, values in state.items()} for i in range(len(next(iter(state.values()))))]
+        try:
+            with shared_work(network.module, state, x): return torch.stack([run(draw) for draw in draws])
+        except CannotShare: return torch.stack([run(draw) for draw in draws])
     with BatchingRules(): return vmap(run, randomness="different", chunk_size=network.chunk_size)(state)
 
 # %% ../nbs/05_reparameterise.ipynb #fbcf1e73
 @torch.no_grad()
 def _measured_statistics(network: "Reparameterised", theta: Tensor, x: Any) -> dict[str, Tensor]:
     "Running means and variances of every sample on these inputs, `(S, ...)`."
-    norms = _batch_norms(network.module)
+    settled = network.settled or set()
+    norms = [m for n, m in network.module.named_modules() if m in _batch_norms(network.module) and f"{n}.running_mean" not in settled]
     momenta = [m.momentum for m in norms]
     state = _copied_buffers(network, len(theta))
     try:
