@@ -685,6 +685,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'implicit_vi/reparameterise.py'),
                                             'implicit_vi.reparameterise._taken_out': ( 'reparameterise.html#_taken_out',
                                                                                        'implicit_vi/reparameterise.py'),
+                                            'implicit_vi.reparameterise._train_what_learns': ( 'reparameterise.html#_train_what_learns',
+                                                                                               'implicit_vi/reparameterise.py'),
                                             'implicit_vi.reparameterise.evaluating': ( 'reparameterise.html#evaluating',
                                                                                        'implicit_vi/reparameterise.py'),
                                             'implicit_vi.reparameterise.matching': ( 'reparameterise.html#matching',

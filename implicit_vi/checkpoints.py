@@ -37,7 +37,8 @@ def _with_prefix(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
 # %% ../nbs/11a_checkpoints.ipynb #cd699741
 def _whole_state(model: nn.Module, optimisers: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, float]]:
     "Model, optimisers and random numbers, as tensors and as plain numbers."
-    tensors = {f"model.{k}": v.clone() for k, v in model.state_dict().items()} | {"random.cpu": torch.get_rng_state()}
+    later = getattr(model, "made_at_the_end", ())
+    tensors = {f"model.{k}": v.clone() for k, v in model.state_dict().items() if k not in later} | {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available(): tensors |= {f"random.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
     numbers: dict[str, float] = {}
     for name, optimiser in optimisers.items():
@@ -58,7 +59,8 @@ def _compare(about: dict[str, Any], plan: dict[str, Any], path: Path) -> None:
 class Checkpoint:
     """The state of a training run in one file.
 
-    `plan` is what must be equal for a run to be continued. Raises `ValueError` on `begin` for a run with another plan or another network,
+    `plan` is what must be equal for a run to be continued. Tensors that the model names in `made_at_the_end` are not training's, and stay.
+    Raises `ValueError` on `begin` for a run with another plan or another network,
     `OSError` where the file cannot be written.
     """
     def __init__(self,
@@ -86,7 +88,8 @@ class Checkpoint:
             return []
         tensors, about = load_tensors(self.path)
         _compare(about, self.plan, self.path)
-        try: self.model.load_state_dict(_with_prefix(tensors, "model."))
+        later = {k: v for k, v in self.model.state_dict().items() if k in getattr(self.model, "made_at_the_end", ())}
+        try: self.model.load_state_dict(_with_prefix(tensors, "model.") | later)
         except RuntimeError as e: raise ValueError(f"{self.path} belongs to another network: {e}") from e
         for name, optimiser in self.optimisers.items():
             _restore_optimiser(optimiser, _with_prefix(tensors, f"{name}:") | _with_prefix(about["numbers"], f"{name}:"))

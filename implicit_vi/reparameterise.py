@@ -115,6 +115,16 @@ def _taken_out(module: nn.Module, patterns: Sequence[str]) -> Layout:
             owner.register_buffer(leaf, values[id(owner._parameters.pop(leaf))], persistent=False)
     return layout
 
+# %% ../nbs/05_reparameterise.ipynb #modes002
+def _train_what_learns(module: nn.Module, layout: Layout) -> None:
+    "Training mode for all parts of a network but those whose parameters are all frozen."
+    def learns(part: nn.Module, prefix: str) -> bool:
+        own = list(part.parameters())
+        return not own or any(p.requires_grad for p in own) or any(name.startswith(prefix) for name in layout.shapes)
+    module.train()
+    for name, part in module.named_modules():
+        if name and not learns(part, f"{name}."): part.eval()
+
 # %% ../nbs/05_reparameterise.ipynb #8882bd86
 class WithoutWeights(nn.Module):
     "A copy of a module, from which the chosen parameters have been taken out."
@@ -128,6 +138,7 @@ class WithoutWeights(nn.Module):
         self.settled: set[str] | None = None  # buffers of normalisations that no random weight comes before; known once inputs are seen
         self.layout = _taken_out(self.module, [stochastic] if isinstance(stochastic, str) else stochastic)
         self.num_weights = self.layout.num_weights
+        if not module.training: _train_what_learns(self.module, self.layout)
 
     @property
     def initial(self) -> Tensor:

@@ -236,7 +236,7 @@ class _Run:
 
     def train(self) -> None:
         "Go on to the last step."
-        self.model.train()
+        if not self.model.training: self.model.train()  # parts that are in evaluation mode by themselves stay so
         while self.step < self.steps:
             self.model.history.append(self._one_epoch())
             if self.saved: self.saved.save(self.model.history)
