@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,6 +162,28 @@ def _pictures(cells: list[Any]) -> list[Any]:
         if cell.outputs: drawn.append(cell)
     return drawn
 
+# %% ../nbs/35_workflow.ipynb #formula1
+def _with_formulas(text: str) -> str:
+    "Markdown with its formulas as MathML."
+    from latex2mathml.converter import convert
+    text = re.sub(r"\$\$(.+?)\$\$", lambda found: convert(found[1], display="block"), text, flags=re.S)
+    return re.sub(r"(?<![\\$\w])\$([^$\n]+?)\$(?!\w)", lambda found: convert(found[1]), text)
+
+def _drawn_without_scripts(cell: Any) -> Any:
+    "A cell whose formulas, in its text or its outputs, are MathML."
+    if cell.cell_type == "markdown": cell.source = _with_formulas(cell.source)
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        if "text/markdown" in data: data["text/markdown"] = _with_formulas("".join(data["text/markdown"]))
+    return cell
+
+def _self_contained(html: str, parts: Iterable[str]) -> str:
+    "A page that loads nothing, and whose links to headings of its parts stay on it."
+    html = re.sub(r'<script[^>]*\ssrc="[^"]*"[^>]*>\s*</script>', "", html)
+    def lowered(found): return found[0].lower()
+    html = re.sub(r'(?<=<h[1-6] id=)"[^"]+"|(?<=class="anchor-link" href=)"[^"]+"', lowered, html)
+    return re.sub(rf'href="(?:{"|".join(map(re.escape, parts))})\.ipynb#', 'href="#', html)
+
 # %% ../nbs/35_workflow.ipynb #04213e04
 def _as_html(parts: dict[str, list[Any]], title: str) -> str:
     "Parts of notebooks as one page, with its contents at the top."
@@ -173,7 +196,9 @@ def _as_html(parts: dict[str, list[Any]], title: str) -> str:
         cells += [new_markdown_cell(f'<a id="{places[name]}"></a>\n\n---\n\n`{name}`'), *part]
     page = new_notebook(cells=cells, metadata={"title": title})
     for i, cell in enumerate(page.cells): cell["id"] = f"cell-{i}"
-    return HTMLExporter(exclude_input=True, exclude_output_prompt=True).from_notebook_node(page)[0]
+    page.cells = [_drawn_without_scripts(cell) for cell in page.cells]
+    exporter = HTMLExporter(exclude_input=True, exclude_output_prompt=True)
+    return _self_contained(exporter.from_notebook_node(page)[0], parts)
 
 # %% ../nbs/35_workflow.ipynb #4f679601
 def make_page(
