@@ -26,6 +26,15 @@ from .priors import prior_over
 from .reparameterise import Layout, Reparameterised, evaluating
 from .training import ELBO, batch_size, fit
 
+# %% ../nbs/18_bnn.ipynb #checkarg
+def _check_arguments(network: Reparameterised, theta: Any, x: Any) -> None:
+    "Raise `TypeError` for what is no tensor or no draws, `ValueError` for draws of another network."
+    if not isinstance(x, Tensor): raise TypeError(f"x must be a tensor of inputs (N, ...), got {type(x).__module__}.{type(x).__name__}")
+    if not isinstance(theta, WeightSamples): raise TypeError(f"theta must be WeightSamples, as of sample(), got {type(theta).__name__}")
+    if theta.layout is None or theta.layout.shapes == network.layout.shapes: return
+    found, own = list(theta.layout.shapes), list(network.layout.shapes)
+    raise ValueError(f"theta holds draws of another network: of {', '.join(found[:4])} …, and this one has {', '.join(own[:4])} …")
+
 # %% ../nbs/18_bnn.ipynb #joined01
 def _by_rows(function: Callable[[Tensor], Any], x: Tensor, batch_size: int) -> Any:
     "What a function makes of each row, from so many rows at once; a tensor, or a tuple or dict of tensors."
@@ -54,6 +63,7 @@ class Prediction(Stored):
         batch_size: int = 250,
     ) -> Tensor:               # `(S, N, K)`
         "The network's outputs in evaluation mode under every draw."
+        _check_arguments(self.network, theta, x)
         batches = x.to(theta.values.device).split(batch_size)
         with evaluating(self): return torch.cat([self._run(theta.values, rows, theta.statistics) for rows in batches], 1)
 
@@ -69,6 +79,7 @@ class Prediction(Stored):
     ):                                       # what the likelihood's `predictive` returns: probabilities `(N, K)`, or a `GaussianPrediction`
         "The predictive distribution: the likelihood averaged over one set of draws."
         if theta is None: theta = self.sample(n_samples, seed, calibration)
+        _check_arguments(self.network, theta, x)
         def averaged(rows): return self.likelihood.predictive(self.outputs(rows, theta))
         with torch.no_grad(): return _by_rows(averaged, x, batch_size)
 

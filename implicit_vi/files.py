@@ -8,11 +8,31 @@ __all__ = ['save_tensors', 'load_tensors']
 # %% ../nbs/01_files.ipynb #54bdbc63
 import json
 import os
+import shutil
+import socket
+import tempfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+# %% ../nbs/01_files.ipynb #sweep002
+def _mark(path: Path) -> str:
+    "How the folders begin in which this machine makes a file; the number of the process follows."
+    return f".{path.name}.{socket.gethostname()}."
+
+def _runs(process: str) -> bool:
+    "Whether a process with that number lives on this machine."
+    try: os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError): return False
+    except OSError: return True
+    return True
+
+def _sweep(path: Path) -> None:
+    "Remove what processes that were killed have left of a file."
+    for left in path.parent.glob(f"{_mark(path)}*"):
+        if not _runs(left.name.removeprefix(_mark(path)).partition("-")[0]): shutil.rmtree(left, ignore_errors=True)
 
 # %% ../nbs/01_files.ipynb #d0778fe1
 def save_tensors(
@@ -23,13 +43,13 @@ def save_tensors(
     "Write named tensors and a description to one safetensors file, atomically."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    _sweep(path)
+    workshop = tempfile.mkdtemp(prefix=f"{_mark(path)}{os.getpid()}-", dir=path.parent)
+    temporary = Path(workshop, "new")
     try:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {"about": json.dumps(about or {})})
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally: shutil.rmtree(workshop, ignore_errors=True)
 
 # %% ../nbs/01_files.ipynb #0ad4955a
 def load_tensors(
@@ -40,6 +60,8 @@ def load_tensors(
     if not path.is_file(): raise FileNotFoundError(f"no file {path} (looked in {path.resolve().parent})")
     try:
         with safe_open(path, "pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {})["about"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as err:
+            about = json.loads((f.metadata() or {})["about"])
+            if not isinstance(about, dict): raise ValueError(f"its description is a {type(about).__name__}")
+            return {k: f.get_tensor(k) for k in f.keys()}, about
+    except (SafetensorError, KeyError, ValueError, RecursionError) as err:
         raise ValueError(f"{path} is not a whole file of save_tensors: {err}") from err

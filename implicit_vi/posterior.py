@@ -24,6 +24,14 @@ from .random import seeded, standard_normal
 from .reparameterise import Layout
 from .training import ELBO, fit
 
+# %% ../nbs/13_posterior.ipynb #layoutof
+def _layout_of(shapes: Any, path: str | os.PathLike) -> Layout | None:
+    "The layout that a file describes. Raises `ValueError` for shapes that are none."
+    if shapes is None: return None
+    sound = isinstance(shapes, dict) and all(isinstance(s, list) and all(type(n) is int and n >= 0 for n in s) for s in shapes.values())
+    if not sound: raise ValueError(f"{path} is damaged: the shapes of its tensors are {str(shapes)[:80]}")
+    return Layout(shapes)
+
 # %% ../nbs/13_posterior.ipynb #5015d370
 @dataclass
 class WeightSamples:
@@ -51,8 +59,12 @@ class WeightSamples:
         tensors, about = load_tensors(path)
         kind = about.get("kind", "something else")
         if kind != "weight samples": raise ValueError(f"{path} holds {kind}, not weight samples")
-        return cls(tensors.pop("values"), Layout(about["shapes"]) if about["shapes"] else None,
-                   {k.removeprefix("statistics."): v for k, v in tensors.items()})
+        values = tensors.pop("values", None)
+        if values is None or values.ndim != 2: raise ValueError(f"{path} holds no weight samples: values (S, m) are missing")
+        layout = _layout_of(about.get("shapes"), path)
+        if layout and layout.num_weights != values.shape[1]:
+            raise ValueError(f"{path} is damaged: its tensors hold {layout.num_weights} weights, its samples {values.shape[1]}")
+        return cls(values, layout, {k.removeprefix("statistics."): v for k, v in tensors.items()})
 
 # %% ../nbs/13_posterior.ipynb #9822535c
 class Draw(NamedTuple):

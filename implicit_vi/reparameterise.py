@@ -95,9 +95,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         for part, training in modes: part.training = training
 
 # %% ../nbs/05_reparameterise.ipynb #frozen02
-def _free(parameters: dict[str, nn.Parameter], patterns: Sequence[str]) -> list[str]:
-    "Names of the parameters that the globs choose and that are not frozen; all of these where all are frozen."
-    chosen = matching(list(parameters), patterns)
+def _free(parameters: dict[str, nn.Parameter], aliases: dict[str, str], patterns: Sequence[str]) -> list[str]:
+    "Names of the parameters that the globs choose, by any of their names, and that are not frozen; all of these where all are frozen."
+    chosen = [n for n in parameters if n in {aliases.get(name, name) for name in matching([*parameters, *aliases], patterns)}]
     free = [n for n in chosen if parameters[n].requires_grad] or chosen
     types = {parameters[n].dtype: n for n in reversed(free)}
     if len(types) == 1: return free
@@ -108,7 +108,9 @@ def _free(parameters: dict[str, nn.Parameter], patterns: Sequence[str]) -> list[
 def _taken_out(module: nn.Module, patterns: Sequence[str]) -> Layout:
     "Turn the parameters that the globs choose into buffers, where weights from outside can take their place; returns their layout."
     parameters = dict(module.named_parameters())
-    layout = Layout({n: parameters[n].shape for n in _free(parameters, patterns)})
+    first = {id(p): n for n, p in parameters.items()}
+    aliases = {n: first[id(p)] for n, p in module.named_parameters(remove_duplicate=False) if n not in parameters}
+    layout = Layout({n: parameters[n].shape for n in _free(parameters, aliases, patterns)})
     values = {id(parameters[n]): parameters[n].detach() for n in layout.shapes}
     for owner in module.modules():
         for leaf in [k for k, p in owner._parameters.items() if id(p) in values]:
@@ -125,6 +127,23 @@ def _train_what_learns(module: nn.Module, layout: Layout) -> None:
     for name, part in module.named_modules():
         if name and not learns(part, f"{name}."): part.eval()
 
+# %% ../nbs/05_reparameterise.ipynb #copied02
+def _copied(module: nn.Module) -> nn.Module:
+    "A copy of a module. Raises `TypeError` for what is no module, `ValueError` for one that cannot be reparameterised."
+    if not isinstance(module, nn.Module): raise TypeError(f"the network must be a module, made: an instance of nn.Module, got {module!r}")
+    if isinstance(module, nn.DataParallel): raise ValueError("the network is wrapped in DataParallel: give its `.module`")
+    if isinstance(module, torch.jit.ScriptModule): raise ValueError("the network is scripted: give the module that it was made from")
+    own = dict(module.named_parameters())
+    if not own: raise ValueError(f"the network has no weights: {type(module).__name__}")
+    for name, p in own.items():
+        if isinstance(p, nn.parameter.UninitializedParameter): raise ValueError(f"the network has a lazy {name}: run it once on a batch")
+        if p.is_complex(): raise ValueError(f"the network has complex weights, {name}: distributions over these are not supported")
+        if p.ndim > 1 and not p.numel(): raise ValueError(f"the network has an empty tensor, {name} of shape {tuple(p.shape)}: drop it")
+    try: return deepcopy(module)
+    except RuntimeError as e:
+        raise ValueError(f"the network cannot be copied ({e}); hooks such as the old weight_norm or pruning keep computed tensors: remove "
+                         "them with remove_weight_norm or prune.remove, or use torch.nn.utils.parametrizations") from e
+
 # %% ../nbs/05_reparameterise.ipynb #8882bd86
 class WithoutWeights(nn.Module):
     "A copy of a module, from which the chosen parameters have been taken out."
@@ -133,7 +152,7 @@ class WithoutWeights(nn.Module):
         stochastic: Sequence[str] = ("**",),  # globs that choose parameters by name
     ):
         super().__init__()
-        self.module = deepcopy(module)
+        self.module = _copied(module)
         self.buffer_names = [n for n, _ in self.module.named_buffers()]
         self.settled: set[str] | None = None  # buffers of normalisations that no random weight comes before; known once inputs are seen
         self.layout = _taken_out(self.module, [stochastic] if isinstance(stochastic, str) else stochastic)
@@ -186,7 +205,8 @@ class Reparameterised(WithoutWeights):
     ):
         if chunk_size is not None and chunk_size < 1: raise ValueError(f"chunk_size must be a positive integer or None, got {chunk_size}")
         super().__init__(module, stochastic)
-        self.chunk_size = chunk_size
+        recurrent = any(isinstance(part, nn.RNNBase) for part in self.module.modules())  # for these there is no batched call
+        self.chunk_size = 1 if recurrent else chunk_size
 
     def forward(self,
         theta: Tensor,                                # weights, `(m,)` or `(S, m)`
@@ -232,9 +252,19 @@ def _copied_buffers(network: "Reparameterised", n_samples: int) -> dict[str, Ten
     buffers = {name: network.module.get_buffer(name) for name in network.buffer_names if name not in (network.settled or ())}
     return {name: b.expand(n_samples, *b.shape).clone() for name, b in buffers.items()}
 
+def _called(module: nn.Module, state: dict[str, Tensor], x: Any) -> Tensor:
+    "The outputs of a module. Raises `ValueError` for an input that it does not take, or outputs that are not one tensor."
+    try: outputs = functional_call(module, state, (x,))
+    except TypeError as e:
+        if isinstance(x, Tensor): raise
+        raise ValueError(f"the network does not take a {type(x).__name__}, as x of a batch (x, y), for its one input ({e}): "
+                         "wrap it in a module that unpacks it") from e
+    if isinstance(outputs, Tensor): return outputs
+    raise ValueError(f"the network returns a {type(outputs).__name__}, one tensor of outputs is needed: wrap it in a module that returns that")
+
 def _run_samples(network: "Reparameterised", state: dict[str, Tensor], x: Any) -> Tensor:
     "Outputs of the network for every sample of its weights and buffers, `(S, B, ...)`."
-    def run(one): return functional_call(network.module, one, (x,))
+    def run(one): return _called(network.module, one, x)
     if network.chunk_size == 1:
         draws = [{name: values[i] for name, values in state.items()} for i in range(len(next(iter(state.values()))))]
         try:

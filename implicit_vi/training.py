@@ -219,12 +219,23 @@ def _name_of(function: Any) -> str: return getattr(function, "__qualname__", rep
 
 def _device_of(model: nn.Module) -> torch.device: return next(model.parameters()).device
 
+# %% ../nbs/12_training.ipynb #madeopti
+def _made(optimiser: Any, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    "An optimiser for what a model learns. Raises `TypeError` for one made already or of several passes, `ValueError` for float16."
+    if isinstance(optimiser, torch.optim.Optimizer) or not callable(optimiser):
+        raise TypeError(f"the optimiser is given as a class, or a function of parameters and lr, such as torch.optim.Adam; got {optimiser!r:.50}")
+    if optimiser is torch.optim.LBFGS: raise TypeError("the optimiser LBFGS goes through the data several times in a step, the loop once")
+    learned = [p for p in model.parameters() if p.requires_grad]
+    if any(p.dtype == torch.float16 for p in learned):
+        raise ValueError("weights in float16 cannot be trained: steps of an optimiser vanish in that precision; use float32 or bfloat16")
+    return optimiser(learned, lr=lr)
+
 # %% ../nbs/12_training.ipynb #726ae640
 class _Run:
     "One call of `fit`: the model, the data, the optimiser and how far they are."
     def __init__(self, model, loader, plan, num_data, optimiser, schedule, checkpoint, progress):
         self.model, self.loader, self.plan, self.schedule = model, loader, plan, schedule
-        self.optimiser = optimiser([p for p in model.parameters() if p.requires_grad], lr=plan["lr"])
+        self.optimiser = _made(optimiser, model, plan["lr"])
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.epoch = measure_epoch(loader, num_data, count_batches=plan["steps"] is None)
         self.steps = plan["epochs"] * self.epoch.batches if plan["steps"] is None else plan["steps"]
