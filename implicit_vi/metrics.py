@@ -22,7 +22,7 @@ def _expect(ok: bool, expected: str, *got: Tensor) -> None:
 
 # %% ../nbs/26_metrics.ipynb #efcf9862
 def _probabilities(
-    probabilities: Tensor,         # `(B, K)`, or `(S, B, K)` with `ndim=3`
+    probabilities: Tensor,         # `(B, K)`, or `(S, B, K)` with `ndim=3`; one column: of a yes
     labels: Tensor | None = None,  # class of each datum, integers in $[0, K)$, `(B,)`
     ndim: int = 2,                 # 2, or 3 where posterior samples are wanted
 ) -> Tensor:                       # the probabilities in float32 or wider
@@ -31,9 +31,11 @@ def _probabilities(
     _expect(probabilities.ndim == ndim and probabilities.numel() > 0 and (labels is None or labels.shape == probabilities.shape[:1]),
             f"probabilities {'(B, K)' if ndim == 2 else '(S, B, K)'}" + " and labels (B,) with the same B" * (labels is not None), *got)
     p = probabilities if probabilities.dtype in (torch.float32, torch.float64) else probabilities.float()
+    if p.shape[-1] == 1: p = torch.cat([1 - p, p], -1)  # of a yes: the no has the rest
     total, slack = p.sum(-1), max(1e-3, 4 * torch.finfo((probabilities if probabilities.is_floating_point() else p).dtype).eps)
     if not ((p >= 0).all() and ((total - 1).abs() <= slack).all()):
-        raise ValueError("each row must be non-negative and sum to 1: pass probabilities, not logits (softmax them first); "
+        raise ValueError("each row must be non-negative and sum to 1: pass probabilities, not logits (softmax them first), "
+                         "and several questions of yes or no a column at a time; "
                          f"got entries from {p.min():.3g} to {p.max():.3g}, row sums from {total.min():.4g} to {total.max():.4g}")
     if labels is not None and (labels.is_floating_point() or labels.min() < 0 or labels.max() >= p.shape[1]):
         raise ValueError(f"labels must be integers from 0 to {p.shape[1] - 1}, got {labels.dtype} from {labels.min()} to {labels.max()}")

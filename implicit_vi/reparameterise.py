@@ -260,7 +260,7 @@ def _called(module: nn.Module, state: dict[str, Tensor], x: Any) -> Tensor:
         raise ValueError(f"the network does not take a {type(x).__name__}, as x of a batch (x, y), for its one input ({e}): "
                          "wrap it in a module that unpacks it") from e
     if isinstance(outputs, Tensor): return outputs
-    raise ValueError(f"the network returns a {type(outputs).__name__}, one tensor of outputs is needed: wrap it in a module that returns that")
+    raise ValueError(f"the network returns a {type(outputs).__name__}, a tensor of outputs is needed: wrap it in a module that returns one")
 
 def _run_samples(network: "Reparameterised", state: dict[str, Tensor], x: Any) -> Tensor:
     "Outputs of the network for every sample of its weights and buffers, `(S, B, ...)`."

@@ -223,7 +223,8 @@ def _device_of(model: nn.Module) -> torch.device: return next(model.parameters()
 def _made(optimiser: Any, model: nn.Module, lr: float) -> torch.optim.Optimizer:
     "An optimiser for what a model learns. Raises `TypeError` for one made already or of several passes, `ValueError` for float16."
     if isinstance(optimiser, torch.optim.Optimizer) or not callable(optimiser):
-        raise TypeError(f"the optimiser is given as a class, or a function of parameters and lr, such as torch.optim.Adam; got {optimiser!r:.50}")
+        raise TypeError("the optimiser is given as a class, or a function of parameters and lr, such as torch.optim.Adam; "
+                        f"got {optimiser!r:.50}")
     if optimiser is torch.optim.LBFGS: raise TypeError("the optimiser LBFGS goes through the data several times in a step, the loop once")
     learned = [p for p in model.parameters() if p.requires_grad]
     if any(p.dtype == torch.float16 for p in learned):
