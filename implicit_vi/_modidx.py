@@ -730,6 +730,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'implicit_vi.report.wins_over': ('report.html#wins_over', 'implicit_vi/report.py'),
                                     'implicit_vi.report.written': ('report.html#written', 'implicit_vi/report.py')},
             'implicit_vi.runs': { 'implicit_vi.runs._Loader': ('runs.html#_loader', 'implicit_vi/runs.py'),
+                                  'implicit_vi.runs._is_news': ('runs.html#_is_news', 'implicit_vi/runs.py'),
                                   'implicit_vi.runs._keep': ('runs.html#_keep', 'implicit_vi/runs.py'),
                                   'implicit_vi.runs.execute': ('runs.html#execute', 'implicit_vi/runs.py'),
                                   'implicit_vi.runs.read_yaml': ('runs.html#read_yaml', 'implicit_vi/runs.py'),

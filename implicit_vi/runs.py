@@ -6,6 +6,7 @@
 __all__ = ['read_yaml', 'staging', 'execute', 'run_notebook']
 
 # %% ../nbs/34_runs.ipynb #fd379c4b
+import logging
 import os
 import re
 import shutil
@@ -57,6 +58,11 @@ def staging(
             flock(lock, LOCK_EX | LOCK_NB)
             yield Path(folder)
 
+# %% ../nbs/34_runs.ipynb #isnews01
+def _is_news(record: logging.LogRecord) -> bool:
+    "Whether a message is worth showing: papermill does not know parameters with a type, and ours are checked before."
+    return not record.getMessage().startswith("Passed unknown parameter")
+
 # %% ../nbs/34_runs.ipynb #f264a704
 def execute(
     notebook: Path,
@@ -69,8 +75,11 @@ def execute(
     except ImportError as e: raise ImportError('experiments need papermill: pip install "implicit_vi[experiments]"') from e
     before = os.environ.get("IMPLICIT_VI_RESULTS")
     os.environ["IMPLICIT_VI_RESULTS"] = str(results)
+    papermills_log = logging.getLogger("papermill")
+    papermills_log.addFilter(_is_news)
     try: papermill.execute_notebook(notebook, to, given, cwd=notebook.parent, progress_bar=False)
     finally:
+        papermills_log.removeFilter(_is_news)
         if before is None: del os.environ["IMPLICIT_VI_RESULTS"]
         else: os.environ["IMPLICIT_VI_RESULTS"] = before
 
