@@ -357,6 +357,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'implicit_vi/laplace.py'),
                                      'implicit_vi.laplace._SizedLoader.__len__': ( 'laplace.html#_sizedloader.__len__',
                                                                                    'implicit_vi/laplace.py'),
+                                     'implicit_vi.laplace._as_they_are': ('laplace.html#_as_they_are', 'implicit_vi/laplace.py'),
                                      'implicit_vi.laplace._curvature': ('laplace.html#_curvature', 'implicit_vi/laplace.py'),
                                      'implicit_vi.laplace._factors': ('laplace.html#_factors', 'implicit_vi/laplace.py'),
                                      'implicit_vi.laplace._inverse_root': ('laplace.html#_inverse_root', 'implicit_vi/laplace.py'),

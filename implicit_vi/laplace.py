@@ -7,7 +7,7 @@ __all__ = ['CurvatureNormal', 'Laplace']
 
 # %% ../nbs/21_laplace.ipynb #3fadafc9
 import warnings
-from copy import deepcopy
+from copy import copy, deepcopy
 from math import e, log, pi
 from typing import Any
 
@@ -80,7 +80,8 @@ class Laplace(MAP):
         self.template, self.subset, self.structure, self.linearised = deepcopy(network), subset, structure, linearised
 
     def finish(self, loader: Any, settings: dict[str, Any]) -> None:
-        "Measure the curvature."
+        "Measure the curvature, on the data as they are."
+        loader = _as_they_are(loader)
         super().finish(loader, settings)
         mode = self.posterior.values[0].detach()
         self.posterior = CurvatureNormal(mode, _curvature(self, mode, loader, settings["num_data"])).to(mode)
@@ -114,6 +115,13 @@ class _SizedLoader:
     def __init__(self, loader: Any, num_data: int): self.loader, self.dataset = loader, range(num_data)
     def __iter__(self): return iter(self.loader)
     def __len__(self): return len(self.loader)
+
+def _as_they_are(loader: Any) -> Any:
+    "A loader without its augmentation, if it has an attribute `augment`."
+    if getattr(loader, "augment", None) is None: return loader
+    plain = copy(loader)
+    plain.augment = None
+    return plain
 
 def _factors(curvature: Any) -> dict[str, Tensor]:
     "The precision of a fitted posterior of laplace-torch as tensors."
