@@ -172,6 +172,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'implicit_vi.dropout.Dropout._make_room': ( 'dropout.html#dropout._make_room',
                                                                                  'implicit_vi/dropout.py'),
                                      'implicit_vi.dropout.Dropout.finish': ('dropout.html#dropout.finish', 'implicit_vi/dropout.py'),
+                                     'implicit_vi.dropout.Dropout.made_at_the_end': ( 'dropout.html#dropout.made_at_the_end',
+                                                                                      'implicit_vi/dropout.py'),
                                      'implicit_vi.dropout.Dropout.sample': ('dropout.html#dropout.sample', 'implicit_vi/dropout.py'),
                                      'implicit_vi.dropout._input_shapes': ('dropout.html#_input_shapes', 'implicit_vi/dropout.py'),
                                      'implicit_vi.dropout._insert_dropout': ('dropout.html#_insert_dropout', 'implicit_vi/dropout.py')},

@@ -175,7 +175,7 @@ def _first_inputs(loader: Iterable[Any], most: int) -> Tensor:
 class StoredBound(Bound):
     "A Bayesian network that can be saved and loaded, with its history and the inputs that its statistics are measured on."
     kind = "model"
-    made_at_the_end = ("calibration",)  # tensors that are there only once training has ended
+    made_at_the_end: Any = ("calibration",)  # tensors that are there only once training has ended
     calibration: Any
     history: list[dict] = []  # the terms of the bound in each epoch of training
 

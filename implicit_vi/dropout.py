@@ -57,6 +57,11 @@ class Dropout(MAP):
         self.rate, self.dropped = rate, weighted[1:]
         _insert_dropout(self.network, self.dropped, self._drop)
 
+    @property
+    def made_at_the_end(self) -> Any:
+        "The masks too are there only once training has ended."
+        return ("calibration", *(f"network.module.{name}.dropout_mask" for name in self.dropped))
+
     def _drop(self, layer: nn.Module, inputs: tuple) -> Tensor:
         if layer.training: return F.dropout(inputs[0], self.rate)
         mask: Any = layer.dropout_mask
