@@ -77,7 +77,8 @@ def execute(
     os.environ["IMPLICIT_VI_RESULTS"] = str(results)
     papermills_log = logging.getLogger("papermill")
     papermills_log.addFilter(_is_news)
-    try: papermill.execute_notebook(notebook, to, given, cwd=notebook.parent, progress_bar=False)
+    quiet = ["--IPKernelApp.log_level=50"]  # a kernel's warnings are about how it is reached, not about the run
+    try: papermill.execute_notebook(notebook, to, given, cwd=notebook.parent, progress_bar=False, extra_arguments=quiet)
     finally:
         papermills_log.removeFilter(_is_news)
         if before is None: del os.environ["IMPLICIT_VI_RESULTS"]
