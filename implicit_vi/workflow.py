@@ -194,10 +194,9 @@ def _as_html(parts: dict[str, list[Any]], title: str) -> str:
     cells = [new_markdown_cell(f"# {title}\n\n{contents}")]
     for name, part in parts.items():
         cells += [new_markdown_cell(f'<a id="{places[name]}"></a>\n\n---\n\n`{name}`'), *part]
-    page = new_notebook(cells=cells, metadata={"title": title})
-    for i, cell in enumerate(page.cells): cell["id"] = f"cell-{i}"
-    page.cells = [_drawn_without_scripts(cell) for cell in page.cells]
-    exporter = HTMLExporter(exclude_input=True, exclude_output_prompt=True)
+    for i, cell in enumerate(cells): cell["id"] = f"cell-{i}"
+    page = new_notebook(cells=[_drawn_without_scripts(cell) for cell in cells], metadata={"title": title})
+    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
     return _self_contained(exporter.from_notebook_node(page)[0], parts)
 
 # %% ../nbs/35_workflow.ipynb #4f679601
