@@ -159,14 +159,14 @@ def test_an_unknown_parameter_stops_the_workflow_before_it_runs(project):
 
 @needs_snakemake
 def test_killed_and_started_again_it_ends_with_the_same_results(project, tmp_path_factory, monkeypatch):
-    row = {"experiment": "one", "parameters": {"seed": 0, "epochs": 200}}
+    row = {"experiment": "one", "parameters": {"seed": 0, "epochs": 120}}
     project.plan(row)
     undisturbed = Project(tmp_path_factory.mktemp("undisturbed"), ("one", "two"))
     undisturbed.plan(row)
     undisturbed.make_here()
     called = project.command()
     said = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert run_killed(called.pop("args"), [random.uniform(4, 14) for _ in range(2)], **called, **said) == 0
+    assert run_killed(called.pop("args"), [random.uniform(4, 9) for _ in range(2)], **called, **said) == 0
     assert not damaged(project.results)
     found = []
     for each in (project, undisturbed):
@@ -179,9 +179,9 @@ def test_killed_and_started_again_it_ends_with_the_same_results(project, tmp_pat
 
 
 def test_the_same_run_twice_gives_the_same_numbers(tmp_path, monkeypatch):
-    given = dict(dataset="digits", epochs=1, train_images=256, samples=3)
+    given = dict(dataset="diabetes", steps=20)
     options = [word for name, value in given.items() for word in ("-p", name, str(value))]
-    folders, command = [tmp_path/"first", tmp_path/"second"], [BIN/"implicit-vi", "nbs/exp_mnist.ipynb", *options]
+    folders, command = [tmp_path/"first", tmp_path/"second"], [BIN/"implicit-vi", "nbs/exp_uci.ipynb", *options]
     runs = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         env=os.environ | {"IMPLICIT_VI_RESULTS": str(folder), "OMP_NUM_THREADS": "1"}) for folder in folders]
     assert [run.wait() for run in runs] == [0, 0]
@@ -189,11 +189,11 @@ def test_the_same_run_twice_gives_the_same_numbers(tmp_path, monkeypatch):
     found = []
     for folder in folders:
         monkeypatch.setenv("IMPLICIT_VI_RESULTS", str(folder))
-        found += read_results("mnist")
+        found += read_results("uci")
     first, second = found
     numbers = [{name: value for name, value in run.metrics.items() if "seconds" not in name} for run in found]
-    assert first.name == second.name == "smoke-livi-lenet-digits-epochs1-train_images256-samples3-seed0"
-    assert len(numbers[0]) > 5 and numbers[0] == numbers[1]
+    assert first.name == second.name == "smoke-livi-diabetes-steps20-seed0"
+    assert len(numbers[0]) > 4 and numbers[0] == numbers[1]
     for name, values in first.arrays().items(): assert torch.equal(values.nan_to_num(-1.), second.arrays()[name].nan_to_num(-1.)), name
 
 
