@@ -119,9 +119,9 @@ class Poisson(Regression):
         y: Tensor,        # counts, `(B, K)` or `(B, K, ...)`
     ) -> Tensor:          # nats, `(S, B)`
         _check_shapes(outputs, y, outputs.shape[1:])
-        if _any(~((y >= 0) & (y == y.floor()) & y.isfinite())):
-            raise ValueError(f"counts must be whole numbers from 0 on; got targets from {y.min():g} to {y.max():g}, such as "
-                             f"{y[~((y >= 0) & (y == y.floor()) & y.isfinite())][0]:g}")
+        wrong = ~((y >= 0) & (y == y.floor()) & y.isfinite())
+        if _any(wrong):
+            raise ValueError(f"counts must be whole numbers from 0 on; {wrong.sum()} of {y.numel()} are not, such as {y[wrong][0]:g}")
         counts = y.to(outputs.dtype)
         return (counts * outputs - outputs.exp() - (counts + 1).lgamma()).flatten(2).sum(-1)
 

@@ -31,14 +31,15 @@ def _outside(y: Tensor, low: float, high: float) -> bool:
 
 def _check_numbers(y: Tensor) -> None:
     "Raise `ValueError` for NaN and infinity."
-    if _any(~y.isfinite()): raise ValueError(f"targets must be finite numbers, and {(~y.isfinite()).sum()} of {y.numel()} are not: leave those out")
+    wrong = ~y.isfinite()
+    if _any(wrong): raise ValueError(f"targets must be finite numbers, and {wrong.sum()} of {y.numel()} are not: leave those out")
 
 # %% ../nbs/10_likelihoods.ipynb #twoparta
 class Uncertainty(NamedTuple):
     """What is predicted and how uncertain it is: the same four names for every likelihood, `total = epistemic + aleatoric`.
 
-    For classes entropies in nats, of each datum or pixel; of each answer for questions of yes or no. For numbers variances, in squared units
-    of the targets, of each output.
+    For classes entropies in nats, of each datum or pixel; of each answer for questions of yes or no. For numbers variances, in squared
+    units of the targets, of each output.
     """
     mean: Tensor       # probabilities of the classes, `(B, K)`, or the mean of the targets
     epistemic: Tensor  # mutual information of target and weights, or variance of the mean over the posterior
@@ -56,7 +57,7 @@ class Categorical(nn.Module):
     that are negative or not one for each class.
     """
     def __init__(self,
-        class_weights: Sequence[float] | Tensor | None = None,  # `(K,)`, in training mode; an average of 1 over the data keeps the prior's share
+        class_weights: Sequence[float] | Tensor | None = None,  # `(K,)`, for training; of mean 1 over the data, as the prior expects
     ):
         super().__init__()
         weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.get_default_dtype())
@@ -77,8 +78,9 @@ class Categorical(nn.Module):
         if _outside(y, 0, K - 1): raise ValueError(f"the network has {K} logits, so classes are 0 … {K - 1}; got {y.min()} … {y.max()}")
         chosen = y.long().expand(len(outputs), *y.shape).unsqueeze(2)
         log_prob, weights = outputs.log_softmax(2).gather(2, chosen), self.class_weights
-        if weights is not None and len(weights) != K: raise ValueError(f"there are {len(weights)} class_weights, and the network has {K} logits")
-        if weights is not None and self.training: log_prob = log_prob * weights.to(log_prob)[chosen]
+        if weights is not None:
+            if len(weights) != K: raise ValueError(f"there are {len(weights)} class_weights, and the network has {K} logits")
+            if self.training: log_prob = log_prob * weights.to(log_prob)[chosen]
         return log_prob.flatten(2).sum(-1)
 
     def predictive(self,
