@@ -399,6 +399,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'implicit_vi.laplace._curvature': ('laplace.html#_curvature', 'implicit_vi/laplace.py'),
                                      'implicit_vi.laplace._factors': ('laplace.html#_factors', 'implicit_vi/laplace.py'),
                                      'implicit_vi.laplace._inverse_root': ('laplace.html#_inverse_root', 'implicit_vi/laplace.py'),
+                                     'implicit_vi.laplace._kind': ('laplace.html#_kind', 'implicit_vi/laplace.py'),
                                      'implicit_vi.laplace._kronecker_root': ('laplace.html#_kronecker_root', 'implicit_vi/laplace.py'),
                                      'implicit_vi.laplace._laplace_torch': ('laplace.html#_laplace_torch', 'implicit_vi/laplace.py')},
             'implicit_vi.layers': { 'implicit_vi.layers.MMLayer': ('layers.html#mmlayer', 'implicit_vi/layers.py'),

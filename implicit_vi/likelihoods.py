@@ -22,8 +22,9 @@ def _check_shapes(outputs: Tensor, y: Tensor, shape: tuple) -> None:
     if y.shape != shape: raise ValueError(f"for outputs {tuple(outputs.shape)} the targets must be {tuple(shape)}, got {tuple(y.shape)}")
 
 def _any(condition: Tensor) -> bool:
-    "Whether a condition holds anywhere. Inside a vectorised call values cannot be asked for: there it says no."
-    return not torch._C._functorch.is_batchedtensor(condition) and bool(condition.any())
+    "Whether a condition holds anywhere. Inside a vectorised or a traced call values cannot be asked for: there it says no."
+    try: return bool(condition.any())
+    except RuntimeError: return False
 
 def _outside(y: Tensor, low: float, high: float) -> bool:
     "Whether any target lies outside of these limits, or is no number."
