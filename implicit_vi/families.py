@@ -40,10 +40,12 @@ class HeteroscedasticGaussian(Regression):
         return -((y - mean)**2 * (-log_variance).exp() + log_variance + log(2 * pi)).flatten(2).sum(-1) / 2
 
     def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        "Mean and variance of the targets under each draw."
         mean, log_variance = self._halves(outputs)
         return mean, log_variance.exp()
 
     def cdf(self, outputs: Tensor, at: Tensor) -> Tensor:
+        "Probability of a target of at most that, under each draw."
         mean, log_variance = self._halves(outputs)
         return torch.special.ndtr((at - mean) * (-log_variance / 2).exp())
 
@@ -101,11 +103,13 @@ class StudentT(Regression):
         return (peak - (df + 1) / 2 * ((y - outputs)**2 / (df * scale**2)).log1p()).flatten(2).sum(-1)
 
     def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        "Mean and variance of the targets under each draw; the variance is infinite for two degrees of freedom or fewer."
         df, scale = _by_output(self.df, outputs), _by_output(self.scale, outputs)
         variance = scale**2 * torch.where(df > 2, df / (df - 2), torch.inf)
         return outputs, variance.expand_as(outputs[:1])
 
     def cdf(self, outputs: Tensor, at: Tensor) -> Tensor:
+        "Probability of a target of at most that, under each draw."
         return _student_cdf((at - outputs) / _by_output(self.scale, outputs), _by_output(self.df, outputs))
 
 # %% ../nbs/10a_families.ipynb #poi00002
@@ -125,9 +129,12 @@ class Poisson(Regression):
         counts = y.to(outputs.dtype)
         return (counts * outputs - outputs.exp() - (counts + 1).lgamma()).flatten(2).sum(-1)
 
-    def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]: return outputs.exp(), outputs.exp()
+    def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        "Mean and variance of the targets under each draw."
+        return outputs.exp(), outputs.exp()
 
     def cdf(self, outputs: Tensor, at: Tensor) -> Tensor:
+        "Probability of a target of at most that, under each draw."
         counts = at.floor()
         return torch.where(counts >= 0, torch.special.gammaincc(counts.clamp(min=0) + 1, outputs.exp()), 0.)
 

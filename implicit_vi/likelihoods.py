@@ -238,9 +238,13 @@ class Gaussian(Regression):
         sd = _by_output(self.sd, outputs)
         return (-(y - outputs)**2 / (2 * sd**2) - sd.log() - log(2 * pi) / 2).flatten(2).sum(-1)
 
-    def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]: return outputs, (_by_output(self.sd, outputs)**2).expand_as(outputs[:1])
+    def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        "Mean and variance of the targets under each draw."
+        return outputs, (_by_output(self.sd, outputs)**2).expand_as(outputs[:1])
 
-    def cdf(self, outputs: Tensor, at: Tensor) -> Tensor: return torch.special.ndtr((at - outputs) / _by_output(self.sd, outputs))
+    def cdf(self, outputs: Tensor, at: Tensor) -> Tensor:
+        "Probability of a target of at most that, under each draw."
+        return torch.special.ndtr((at - outputs) / _by_output(self.sd, outputs))
 
 # %% ../nbs/10_likelihoods.ipynb #7cfe2b85
 def _gaussian_with_learned_sd() -> nn.Module: return Gaussian(learn=True)
