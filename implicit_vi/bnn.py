@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from .bounds import Entropy
-from .likelihoods import likelihood_named
+from .likelihoods import Uncertainty, likelihood_named
 from .mixture import Family, distribution_around
 from .noise import Noise, implicit_around
 from .posterior import Make, Stored, WeightSamples
@@ -91,10 +91,37 @@ class Prediction(Drawn):
         batch_size: int = 250,               # rows at once: memory grows with it, not with the number of inputs
     ):                                       # what the likelihood's `predictive` returns: probabilities `(N, K)`, or a `GaussianPrediction`
         "The predictive distribution: the likelihood averaged over one set of draws."
+        return self._averaged(self.likelihood.predictive, x, n_samples, seed, calibration, theta, batch_size)
+
+    def uncertainty(self,
+        x: Tensor,        # inputs `(N, ...)`
+        **settings: Any,  # as for `predict`: n_samples, seed, calibration, theta, batch_size
+    ) -> Uncertainty:     # `mean`, and the parts `epistemic` and `aleatoric` of the `total`
+        "The prediction with the two parts of its uncertainty: entropies in nats for classes, variances for numbers."
+        return self._averaged(self._likelihood_can("decompose"), x, **settings)
+
+    def quantiles(self,
+        x: Tensor,                # inputs `(N, ...)`
+        levels: Sequence[float],  # each in $(0, 1)$, such as 0.05 and 0.95
+        **settings: Any,          # as for `predict`
+    ) -> Tensor:                  # `(L, N, K)`, one for each level
+        "Quantiles of the target under the mixture of all draws. Raises `TypeError` for classes, which have none."
+        function = self._likelihood_can("quantiles")
+        def rows_first(outputs): return function(outputs, levels).movedim(0, 1)
+        return self._averaged(rows_first, x, **settings).movedim(1, 0)
+
+    def _likelihood_can(self, verb: str) -> Callable:
+        "A method of the likelihood. Raises `TypeError` where it has none of that name."
+        if not hasattr(self.likelihood, verb): raise TypeError(f"the likelihood {type(self.likelihood).__name__} has no {verb}(outputs)")
+        return getattr(self.likelihood, verb)
+
+    @torch.no_grad()
+    def _averaged(self, function: Callable, x: Tensor, n_samples: int = 100, seed: int | None = None, calibration: Any = None,
+                  theta: WeightSamples | None = None, batch_size: int = 250) -> Any:
+        "What a function makes of the outputs under one set of draws, some rows at a time."
         if theta is None: theta = self.sample(n_samples, seed, calibration)
         _check_arguments(self.network, theta, x)
-        def averaged(rows): return self.likelihood.predictive(self.outputs(rows, theta))
-        with torch.no_grad(): return _by_rows(averaged, x, batch_size)
+        return _by_rows(lambda rows: function(self.outputs(rows, theta)), x, batch_size)
 
     @torch.no_grad()
     def log_predictive(self,
@@ -109,7 +136,8 @@ class Prediction(Drawn):
         "Log density of the targets under the mixture of all draws."
         if theta is None: theta = self.sample(n_samples, seed, calibration)
         rows = zip(x.split(batch_size), y.to(theta.values.device).split(batch_size))
-        log_prob = torch.cat([self.likelihood.log_prob(self.outputs(inputs, theta), targets) for inputs, targets in rows], 1)
+        with evaluating(self):
+            log_prob = torch.cat([self.likelihood.log_prob(self.outputs(inputs, theta), targets) for inputs, targets in rows], 1)
         return log_prob.logsumexp(0) - log(len(theta))
 
 # %% ../nbs/18_bnn.ipynb #f22f2204
@@ -117,7 +145,7 @@ class Bound(Prediction):
     "The parts of a Bayesian network, and the evidence lower bound that they make."
     def __init__(self,
         network: nn.Module,                            # any module; copied, not changed
-        likelihood: str | nn.Module = "categorical",   # `categorical`, `bernoulli`, `gaussian`, or a likelihood of one's own; copied
+        likelihood: str | nn.Module = "categorical",   # a name of `LIKELIHOODS`, or a likelihood; copied
         family: Family | Mapping[str, Family] = implicit_around,  # (layout, weights) → distribution; or globs → such functions
         *,
         prior: Any = None,                             # as for `prior_over`; standard normal unless given
@@ -234,7 +262,7 @@ class ImplicitBNN(BNN):
     """
     def __init__(self,
         network: nn.Module,                                           # any module; copied, not changed
-        likelihood: str | nn.Module = "categorical",                  # `categorical`, `bernoulli`, `gaussian`, or a likelihood of one's own
+        likelihood: str | nn.Module = "categorical",                  # a name of `LIKELIHOODS`, or a likelihood
         generator: Make = None,                                       # a kind, one's own, or layout → generator; by size unless given
         noise: float | Noise = 1e-2,                                  # one fixed width, in the units of the weights, or learned ones
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",  # an estimator of the entropy

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from .bounds import Entropy
+from .likelihoods import Categorical, Gaussian
 from .point import MAP
 from .posterior import Distribution, Draw
 from .random import standard_normal
@@ -57,12 +58,20 @@ def _kronecker_root(factors: Any) -> tuple[Any, int, Tensor]:
     size = sum(int(torch.tensor([len(values) for values in block]).prod()) for block in precision.eigenvalues)
     return (lambda epsilon: precision.bmm(epsilon, exponent=-.5).reshape(epsilon.shape)), size, precision.logdet() / 2
 
+# %% ../nbs/21_laplace.ipynb #kindlike
+def _kind(likelihood: nn.Module) -> str:
+    "What laplace-torch calls a likelihood. Raises `ValueError` for one that it does not know."
+    if isinstance(likelihood, Categorical) and likelihood.class_weights is None: return "classification"
+    if isinstance(likelihood, Gaussian) and likelihood.sd.numel() == 1: return "regression"
+    raise ValueError(f"laplace-torch knows classes without weights and a Gaussian with one noise, got {type(likelihood).__name__}")
+
 # %% ../nbs/21_laplace.ipynb #e9e5ac3c
 class Laplace(MAP):
     """A normal around the maximum of the posterior, from laplace-torch.
 
-    Raises `ImportError` where it is missing, `ValueError` for a network whose last layer cannot be found or a prior that is not one normal
-    around zero, `RuntimeError` for draws before `fit`. Source: Daxberger et al. (2021).
+    Raises `ImportError` where it is missing, `ValueError` for a network whose last layer cannot be found, a likelihood other than classes
+    or a Gaussian with one noise, or a prior that is not one normal around zero, `RuntimeError` for draws before `fit`.
+    Source: Daxberger et al. (2021).
     """
     def __init__(self,
         network: nn.Module,
@@ -73,6 +82,7 @@ class Laplace(MAP):
         **settings: Any,                              # of `BNN`, but for components and stochastic
     ):
         super().__init__(network, likelihood, **settings)
+        _kind(self.likelihood)
         if self.prior.sd is None: raise ValueError(f"Laplace needs one normal around zero as the prior of all weights, got {self.prior!r}")
         self.prior_precision = self.prior.sd**-2
         if any(True for _ in self.network.parameters()):
@@ -138,9 +148,9 @@ def _curvature(model: Laplace, mode: Tensor, loader: Any, num_data: int) -> dict
     statistics = {} if model.calibration is None else model.network.statistics(mode[None], model.calibration)
     point = {**model.network.layout.unflatten(mode), **{name: v[0] for name, v in statistics.items()}}
     network.load_state_dict({**network.state_dict(), **point})
-    regression = hasattr(model.likelihood, "sd")
-    noise = dict(sigma_noise=model.likelihood.sd.item()) if regression else {}
-    try: curvature = fitted(network, "regression" if regression else "classification", subset_of_weights=model.subset,
+    kind = _kind(model.likelihood)
+    noise = dict(sigma_noise=model.likelihood.sd.item()) if kind == "regression" else {}
+    try: curvature = fitted(network, kind, subset_of_weights=model.subset,
                             hessian_structure=model.structure, prior_precision=model.prior_precision, **noise)
     except ValueError as error: raise ValueError(f"laplace-torch found no last layer: {error}") from error
     curvature.fit(_SizedLoader(loader, num_data))

@@ -22,24 +22,35 @@ def _expect(ok: bool, expected: str, *got: Tensor) -> None:
 
 # %% ../nbs/26_metrics.ipynb #efcf9862
 def _probabilities(
-    probabilities: Tensor,         # `(B, K)`, or `(S, B, K)` with `ndim=3`; one column: of a yes
-    labels: Tensor | None = None,  # class of each datum, integers in $[0, K)$, `(B,)`
-    ndim: int = 2,                 # 2, or 3 where posterior samples are wanted
-) -> Tensor:                       # the probabilities in float32 or wider
-    """Check probabilities and labels. Raises `ValueError` for wrong shapes, rows that do not sum to one, labels that are no class."""
-    got = [t for t in (probabilities, labels) if t is not None]
-    _expect(probabilities.ndim == ndim and probabilities.numel() > 0 and (labels is None or labels.shape == probabilities.shape[:1]),
-            f"probabilities {'(B, K)' if ndim == 2 else '(S, B, K)'}" + " and labels (B,) with the same B" * (labels is not None), *got)
-    p = probabilities if probabilities.dtype in (torch.float32, torch.float64) else probabilities.float()
+    probabilities: Tensor,  # `(B, K)`, or `(S, B, K)` with `ndim=3`; `(B,)` or one column: of a yes
+    ndim: int = 2,          # 2, or 3 where posterior samples are wanted
+) -> Tensor:                # `(B, K)` or `(S, B, K)` in float32 or wider, no and yes in two columns
+    """Check probabilities. Raises `ValueError` for wrong shapes and rows that do not sum to one."""
+    p = probabilities[:, None] if probabilities.ndim == 1 and ndim == 2 else probabilities
+    _expect(p.ndim == ndim and p.numel() > 0, f"probabilities {'(B, K)' if ndim == 2 else '(S, B, K)'}", probabilities)
+    if p.dtype not in (torch.float32, torch.float64): p = p.float()
     if p.shape[-1] == 1: p = torch.cat([1 - p, p], -1)  # of a yes: the no has the rest
     total, slack = p.sum(-1), max(1e-3, 4 * torch.finfo((probabilities if probabilities.is_floating_point() else p).dtype).eps)
     if not ((p >= 0).all() and ((total - 1).abs() <= slack).all()):
         raise ValueError("each row must be non-negative and sum to 1: pass probabilities, not logits (softmax them first), "
                          "and several questions of yes or no a column at a time; "
                          f"got entries from {p.min():.3g} to {p.max():.3g}, row sums from {total.min():.4g} to {total.max():.4g}")
-    if labels is not None and (labels.is_floating_point() or labels.min() < 0 or labels.max() >= p.shape[1]):
-        raise ValueError(f"labels must be integers from 0 to {p.shape[1] - 1}, got {labels.dtype} from {labels.min()} to {labels.max()}")
     return p
+
+# %% ../nbs/26_metrics.ipynb #scored01
+def _scored(
+    probabilities: Tensor,      # `(B, K)`; `(B,)` or `(B, 1)`: of a yes
+    labels: Tensor,             # integers in $[0, K)$, `(B,)`; of a yes and no also `(B, 1)`, or 0. and 1.
+) -> tuple[Tensor, Tensor]:     # probabilities `(B, K)`, labels `(B,)`
+    """Check probabilities and labels. Raises `ValueError` for wrong shapes, rows that do not sum to one, labels that are no class."""
+    one_column = probabilities.ndim == 1 or probabilities.shape[1:] == (1,)
+    y = labels.squeeze(1) if one_column and labels.shape[1:] == (1,) else labels
+    _expect(y.shape == probabilities.shape[:1], "probabilities (B, K) and labels (B,) with the same B", probabilities, labels)
+    p = _probabilities(probabilities)
+    if one_column and y.is_floating_point() and (y == y.round()).all(): y = y.long()
+    if y.is_floating_point() or y.min() < 0 or y.max() >= p.shape[1]:
+        raise ValueError(f"labels must be integers from 0 to {p.shape[1] - 1}, got {y.dtype} from {y.min()} to {y.max()}")
+    return p, y
 
 # %% ../nbs/26_metrics.ipynb #5ea3fc4a
 def accuracy(
@@ -47,7 +58,7 @@ def accuracy(
     labels: Tensor,         # `(B,)`
 ) -> Tensor:                # share in $[0, 1]$, a scalar
     """Share of data whose most probable class is the label. Raises `ValueError` unless given probabilities and labels."""
-    p = _probabilities(probabilities, labels)
+    p, labels = _scored(probabilities, labels)
     return (p.argmax(1) == labels).to(p.dtype).mean()
 
 # %% ../nbs/26_metrics.ipynb #11457f84
@@ -57,7 +68,7 @@ def negative_log_likelihood(
     floor: float | None = None,  # smaller probabilities of a label count as this; by default the smallest normal number of the dtype
 ) -> Tensor:                     # nats per datum, a scalar
     """Mean of $-\\log p_{i y_i}$. Raises `ValueError` unless given probabilities and labels."""
-    p = _probabilities(probabilities, labels)
+    p, labels = _scored(probabilities, labels)
     chosen = p.gather(1, labels[:, None].long())
     return -chosen.clamp_min(torch.finfo(p.dtype).tiny if floor is None else floor).log().mean()
 
@@ -66,11 +77,8 @@ def brier_score(
     probabilities: Tensor,  # `(B, K)`
     labels: Tensor,         # `(B,)`
 ) -> Tensor:                # in $[0, 2]$, a scalar
-    """Squared error of the probabilities, summed over classes, mean over data (Brier, 1950).
-
-    Raises `ValueError` unless given probabilities and labels.
-    """
-    p = _probabilities(probabilities, labels)
+    """Squared error, summed over classes, mean over data (Brier, 1950). Raises `ValueError` unless given probabilities and labels."""
+    p, labels = _scored(probabilities, labels)
     return (p - torch.nn.functional.one_hot(labels.long(), p.shape[1])).square().sum(1).mean()
 
 # %% ../nbs/26_metrics.ipynb #0e75cf9a
@@ -100,7 +108,8 @@ def reliability(
 
     Raises `ValueError` unless given probabilities and labels. Source: Guo et al. (2017), section 2.
     """
-    confidence, predicted = _probabilities(probabilities, labels).max(1)
+    p, labels = _scored(probabilities, labels)
+    confidence, predicted = p.max(1)
     return _bin(confidence, predicted == labels, bins)
 
 # %% ../nbs/26_metrics.ipynb #6120a5ac
@@ -143,7 +152,7 @@ def classwise_calibration_error(
 
     Source: Kull et al. (2019); Nixon et al. (2019) call it static calibration error.
     """
-    p = _probabilities(probabilities, labels)
+    p, labels = _scored(probabilities, labels)
     return torch.stack([_mean_gap(_bin(p_k, labels == k, bins)) for k, p_k in enumerate(p.T.contiguous())]).mean()
 
 # %% ../nbs/26_metrics.ipynb #92c58be0
@@ -157,7 +166,8 @@ def published_calibration_error(
     Predictions with confidence of at least $1 - 1/M$ are left out of the sum and of its weights.
     Raises `ValueError` unless given probabilities and labels.
     """
-    confidence, predicted = _probabilities(probabilities, labels).max(1)
+    p, labels = _scored(probabilities, labels)
+    confidence, predicted = p.max(1)
     r = _bin(confidence, predicted == labels, bins, left_closed=True)
     return _mean_gap(Reliability(r.confidence[:-1], r.accuracy[:-1], r.counts[:-1]))
 
@@ -198,10 +208,7 @@ def auroc(
     in_distribution: Tensor,      # scores of familiar inputs, `(n,)`
     out_of_distribution: Tensor,  # scores of strange inputs, `(m,)`; higher means stranger
 ) -> Tensor:                      # in $[0, 1]$, a scalar
-    """Probability that a strange input scores above a familiar one, ties half.
-
-    Raises `ValueError` for empty scores, wrong shapes or NaN.
-    """
+    """Probability that a strange input scores above a familiar one, ties half. Raises `ValueError` for empty scores or NaN."""
     _scores(in_distribution, out_of_distribution)
     ordered, sought = in_distribution.sort().values, out_of_distribution.contiguous()
     below, not_above = torch.searchsorted(ordered, sought), torch.searchsorted(ordered, sought, right=True)
@@ -223,35 +230,35 @@ def fpr95(
 
 # %% ../nbs/26_metrics.ipynb #16f43ba2
 def _regression(outputs: Tensor, targets: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
-    """Remove a last axis of one. Raises `ValueError` unless `(S, B)`, or `(B,)` with `ndim=1`, and `(B,)` are left."""
-    out, target = (t.squeeze(-1) if t.ndim == n + 1 and t.shape[-1] == 1 else t for t, n in ((outputs, ndim), (targets, 1)))
-    _expect(out.ndim == ndim and out.numel() > 0 and target.shape == out.shape[-1:],
-            f"outputs {'(S, B) or (S, B, 1)' if ndim == 2 else '(B,) or (B, 1)'} and targets (B,) with the same B", outputs, targets)
+    """Add a missing last axis. Raises `ValueError` unless `(S, B, K)`, or `(B, K)` with `ndim=1`, and `(B, K)` come of it."""
+    out, target = (t.unsqueeze(-1) if t.ndim == n else t for t, n in ((outputs, ndim), (targets, 1)))
+    _expect(out.ndim == ndim + 1 and out.numel() > 0 and target.shape == out.shape[-2:],
+            f"outputs {'(S, B) or (S, B, K)' if ndim == 2 else '(B,) or (B, K)'} and targets (B,) or (B, K) alike", outputs, targets)
     return out, target
 
 # %% ../nbs/26_metrics.ipynb #b2a58667
 def gaussian_mixture_log_likelihood(
-    means: Tensor,             # output of the network for each posterior sample, `(S, B)` or `(S, B, 1)`
-    targets: Tensor,           # `(B,)` or `(B, 1)`
-    noise_sd: Tensor | float,  # standard deviation of the noise: one number, one per sample `(S,)`, or one per output `(S, B)`
-) -> Tensor:                   # nats per datum in the unit of the targets, a scalar
+    means: Tensor,             # output of the network for each posterior sample, `(S, B)` or `(S, B, K)`
+    targets: Tensor,           # `(B,)` or `(B, K)`
+    noise_sd: Tensor | float,  # of the noise: one number, one per sample `(S,)`, one per column `(1, 1, K)`, or shaped as the means
+) -> Tensor:                   # nats per datum in the unit of the targets, a scalar; the density of all K numbers at once
     """Mean log density of targets under the equally weighted mixture over posterior samples.
 
     Raises `ValueError` for shapes that do not fit, or noise that is not positive.
     """
     mean, target = _regression(means, targets, ndim=2)
     sd = torch.as_tensor(noise_sd, dtype=mean.dtype, device=mean.device)
-    fits = sd.numel() == 1 or sd.shape in (mean.shape[:1], mean.shape, means.shape)
+    fits = sd.numel() == 1 or sd.shape in (mean.shape[:1], mean.shape, (1, 1, mean.shape[2])) or sd[..., None].shape == mean.shape
     _expect(fits, "noise_sd as a scalar, (S,) or like the means", sd, means)
     if not (sd > 0).all(): raise ValueError(f"noise_sd must be positive, got a smallest value of {sd.min():.3g}")
-    sd = sd.reshape(mean.shape if sd.numel() == mean.numel() else (-1, 1))
-    log_density = -0.5 * ((target - mean) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)
+    sd = sd.reshape(mean.shape if sd.numel() == mean.numel() else sd.shape if sd.ndim == 3 else (-1, 1, 1))
+    log_density = (-0.5 * ((target - mean) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     return (log_density.logsumexp(0) - math.log(len(mean))).mean()
 
 # %% ../nbs/26_metrics.ipynb #9d4153a9
 def rmse(
-    predictions: Tensor,  # mean prediction, `(B,)` or `(B, 1)`
-    targets: Tensor,      # `(B,)` or `(B, 1)`
+    predictions: Tensor,  # mean prediction, `(B,)` or `(B, K)`
+    targets: Tensor,      # `(B,)` or `(B, K)`
 ) -> Tensor:              # in the unit of the targets, a scalar
     """Root mean squared error. Raises `ValueError` where the shapes differ."""
     prediction, target = _regression(predictions, targets, ndim=1)
@@ -259,8 +266,8 @@ def rmse(
 
 # %% ../nbs/26_metrics.ipynb #410224eb
 def coverage(
-    samples: Tensor,      # draws of the target, noise included, `(S, B)` or `(S, B, 1)`
-    targets: Tensor,      # `(B,)` or `(B, 1)`
+    samples: Tensor,      # draws of the target, noise included, `(S, B)` or `(S, B, K)`
+    targets: Tensor,      # `(B,)` or `(B, K)`
     level: float = 0.9,   # mass of the central interval, in $(0, 1)$
 ) -> Tensor:              # share in $[0, 1]$, a scalar
     """Share of targets inside the central interval of the predictive samples, ends included (quantiles interpolated linearly).

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.func import grad_and_value
 
 from .point import Ensemble, Points
@@ -104,10 +105,11 @@ def nuts(
 # %% ../nbs/23_samplers.ipynb #0e85ee03
 def _log_joint(model: Any, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
     "Log density of weights and parameters of the likelihood, in one vector, with the data."
-    m, names, likelihood = model.network.num_weights, [n for n, _ in model.likelihood.named_parameters()], deepcopy(model.likelihood)
-    for name in names: delattr(likelihood, name)
+    m, learned, likelihood = model.network.num_weights, dict(model.likelihood.named_parameters()), deepcopy(model.likelihood)
+    for name in learned: delattr(likelihood, name)
+    sizes = [p.numel() for p in learned.values()]
     def log_joint(q):
-        for name, value in zip(names, q[m:]): setattr(likelihood, name, value)
+        for (name, p), values in zip(learned.items(), q[m:].split(sizes)): setattr(likelihood, name, values.reshape(p.shape))
         log_likelihood = likelihood.log_prob(model.network(q[None, :m], x), y).sum()
         return log_likelihood + model.prior.log_prob(q[None, :m])[0] - (q[m:] / model.likelihood_sd).square().sum() / 2
     return log_joint
@@ -141,7 +143,7 @@ class NUTS(Ensemble):
         super().finish(loader, settings)
         x, y = (torch.cat(parts) for parts in zip(*loader))
         modes, parameters = self.posterior.values.detach(), list(self.likelihood.parameters())
-        free = torch.stack([p.detach() for p in parameters]) if parameters else modes.new_zeros(0)
+        free = parameters_to_vector(parameters).detach() if parameters else modes.new_zeros(0)
         starts = torch.cat([modes, free.expand(len(modes), -1)], 1)
         chunk, self.network.chunk_size = self.network.chunk_size, 1
         self.chains = nuts(_log_joint(self, x, y), starts, seed=int(torch.randint(2**31, ())), **self.chain_settings)
@@ -149,7 +151,7 @@ class NUTS(Ensemble):
         draws, m = self.chains.values.flatten(0, 1), modes.shape[1]
         self.posterior = Points(draws[:, :m])
         self.sampled.fill_(True)
-        for p, value in zip(parameters, draws.mean(0)[m:]): p.data.copy_(value)
+        if parameters: vector_to_parameters(draws.mean(0)[m:], parameters)
 
     def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
         "So many of the draws, of all chains, chosen at random; all of them where there are fewer."
