@@ -135,7 +135,7 @@ def audit(
 
 # %% ../nbs/15a_audit.ipynb #audit016
 def _log_density(conditional: _Conditional, guess: _Guess, own: Tensor, importance: int) -> Tensor:
-    "Log density of the draws `(S,)`: a mean ratio over latents of their own `(S, M, d)`, none where unknown, and over guesses."
+    "Log density of the draws `(S,)`: mean ratio over latents of their own `(S, M, d)`, with $M = 0$ where unknown, and more from the guess."
     latents = torch.cat([own, guess.sample(importance)], 1) if importance else own
     d, m = latents.shape[-1], conditional.theta.shape[-1]
     joint = -conditional.energy(latents) - (d + m) / 2 * log(2 * pi) - m * log(conditional.sigma)
@@ -187,8 +187,7 @@ def log_density(
         affine = isinstance(posterior, Affine)
         inner = (posterior.widths.in_units(posterior.mean, theta) if affine else theta).to(next(generator.parameters()))
         conditional = _Conditional(generator, inner, sigma)
-        none = inner.new_zeros(len(inner), 0, generator.latent_dim)
-        found = _log_density(conditional, _Guess(conditional, starts, steps), none, importance)
+        found = _log_density(conditional, _Guess(conditional, starts, steps), inner.new_zeros(len(inner), 0, generator.latent_dim), importance)
         return found - posterior.widths.log_total() if affine else found
 
 def _implicit(posterior: Any) -> tuple[Any, float]:

@@ -42,9 +42,9 @@ def _free_density(log_joint: Callable[..., Tensor], space: Constrained, like: Te
         return log_joint(**named) + log_jacobian
     try: value = vmap(density)(like.new_zeros(2, sum(space.sizes)))
     except (TypeError, RuntimeError) as e:
-        raise ValueError(f"log_joint takes one draw of {', '.join(space.shapes)} by keyword, each in {like.dtype}, as the data must be too, "
-                         f"and does not branch on values; distributions are made inside, or with validate_args=False. It failed: {e}") from e
-    if value.shape != (2,): raise ValueError(f"log_joint gives one number for a draw, got shape {tuple(value.shape[1:])}: sum over the data")
+        raise ValueError(f"log_joint takes one draw of {', '.join(space.shapes)} by keyword, in {like.dtype}, as the data must be too, "
+                         f"and does not branch on values; distributions are made inside, or with validate_args=False. Failed: {e}") from e
+    if value.shape != (2,): raise ValueError(f"log_joint gives one number for a draw, got {tuple(value.shape[1:])}: sum over the data")
     return density
 
 # %% ../nbs/17b_density.ipynb #dens0021

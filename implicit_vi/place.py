@@ -32,9 +32,10 @@ def _climbed(density: Callable, x: Tensor, adam: int = 100, newton: int = 30) ->
         slope = vmap(grad(density))(x).nan_to_num(0., 0., 0.)
         step = torch.einsum("sij,sj->si", axes, torch.einsum("sji,sj->si", axes, slope) / size)
         tried = x + x.new_tensor([0., .001, .01, .03, .1, .3, .6, 1.])[:, None, None] * step
-        best = vmap(many)(tried).nan_to_num(-torch.inf, -torch.inf, -torch.inf).argmax(0)
-        moved, x = x, tried[best, torch.arange(len(x), device=x.device)]
-        if torch.equal(moved, x): break
+        heights = vmap(many)(tried).nan_to_num(-torch.inf, -torch.inf, -torch.inf)
+        top, best = heights.max(0)
+        x = tried[best, torch.arange(len(x), device=x.device)]
+        if not (top > heights[0] + 1e-7).any(): break
     return x[many(x).isfinite()]
 
 def _axes(density: Callable, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,6 +77,7 @@ def _half_nat(density: Callable, x: Tensor, top: Tensor, axes: Tensor) -> Tensor
     low, high = (torch.full(directions.shape[:2], end).to(x) for end in (-40., 40.))
     for _ in range(28):
         middle = (low + high) / 2
-        inside = vmap(vmap(density), chunk_size=1)(x[:, None] + middle.exp()[..., None] * directions) > top[:, None] - .5
+        tried = x[:, None] + middle.exp()[..., None] * directions
+        inside = vmap(vmap(density), chunk_size=max(1, 400 // x.shape[1]))(tried) > top[:, None] - .5
         low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
     return low.exp().unflatten(1, (2, -1)).square().mean(1).sqrt()
