@@ -135,7 +135,7 @@ def audit(
 
 # %% ../nbs/15a_audit.ipynb #audit016
 def _log_density(conditional: _Conditional, guess: _Guess, own: Tensor, importance: int) -> Tensor:
-    "Log density of the draws `(S,)`: mean ratio over latents of their own `(S, M, d)`, with $M = 0$ where unknown, and more from the guess."
+    "Log density of the draws `(S,)`: a mean ratio over latents of their own `(S, M, d)`, none where unknown, and over guesses."
     latents = torch.cat([own, guess.sample(importance)], 1) if importance else own
     d, m = latents.shape[-1], conditional.theta.shape[-1]
     joint = -conditional.energy(latents) - (d + m) / 2 * log(2 * pi) - m * log(conditional.sigma)
@@ -187,11 +187,12 @@ def log_density(
         affine = isinstance(posterior, Affine)
         inner = (posterior.widths.in_units(posterior.mean, theta) if affine else theta).to(next(generator.parameters()))
         conditional = _Conditional(generator, inner, sigma)
-        found = _log_density(conditional, _Guess(conditional, starts, steps), inner.new_zeros(len(inner), 0, generator.latent_dim), importance)
+        none = inner.new_zeros(len(inner), 0, generator.latent_dim)
+        found = _log_density(conditional, _Guess(conditional, starts, steps), none, importance)
         return found - posterior.widths.log_total() if affine else found
 
 def _implicit(posterior: Any) -> tuple[Any, float]:
     "A copy of the generator in double precision, and the noise."
-    inner = posterior.inner if isinstance(posterior, Affine) else posterior
+    inner: Any = posterior.inner if isinstance(posterior, Affine) else posterior
     if not hasattr(inner, "generator"): raise ValueError(f"a density needs an implicit posterior, got a {type(posterior).__name__}")
     return deepcopy(inner.generator).double(), float(inner.noise)

@@ -61,7 +61,7 @@ class SkipGenerator(DifferentiableMap):
         self.network.initialise(torch.zeros(num_weights), torch.zeros(num_weights))
         self.matrix = nn.Parameter(torch.eye(num_weights, latent_dim))
         if latent_dim < num_weights: nn.init.orthogonal_(self.matrix)
-        with torch.no_grad(): self.matrix *= sd
+        with torch.no_grad(): self.matrix.mul_(sd)
 
     def trace(self, z):
         value, slopes = self.network.trace(z)

@@ -107,7 +107,7 @@ class Factor(nn.Module):
 
     def log_total(self) -> Tensor:
         "$\\sum_i \\log L_{ii}$, nats."
-        return self.start.log().sum()
+        return self.matrix.diagonal().log().sum()
 
     def placed(self, mean: Tensor, theta: Tensor) -> Tensor:
         "$\\mu + L \\theta$ for weights `(S, m)` in units of the factor."

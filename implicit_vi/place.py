@@ -6,6 +6,7 @@
 __all__ = ['LIMIT', 'Place', 'locate']
 
 # %% ../nbs/13b_place.ipynb #plac0002
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,7 +41,9 @@ def _climbed(density: Callable, x: Tensor, adam: int = 100, newton: int = 30) ->
 
 def _axes(density: Callable, x: Tensor) -> tuple[Tensor, Tensor]:
     "Curvature at some points, `(S, m)`, along axes in the columns of `(S, m, m)`: eigenvectors once every coordinate has its own unit."
-    H = -vmap(hessian(density), chunk_size=max(1, 200 // x.shape[1]))(x).nan_to_num(0., 0., 0.)
+    with warnings.catch_warnings():  # of PyTorch, about its own second derivatives
+        warnings.filterwarnings("ignore", ".*(torch.jit.script. is deprecated|elements was resized)")
+        H = -vmap(hessian(density), chunk_size=max(1, 200 // x.shape[1]))(x).nan_to_num(0., 0., 0.)
     own = H.diagonal(dim1=-2, dim2=-1).abs().clamp(min=1e-30)
     unit = torch.maximum(own, (H.square() / own[:, None]).amax(-1).clamp(max=1e30)).rsqrt()
     values, vectors = torch.linalg.eigh(unit[:, :, None] * H * unit[:, None])
