@@ -145,7 +145,7 @@ class StoredBound(Bound):
         return self
 
     @classmethod
-    def load(cls,
+    def load(cls,  # type: ignore[override]
         path: str | os.PathLike,  # of a file that `save` wrote
         network: nn.Module,       # of the architecture of the one it was made with, on the device that the model shall be on
         **settings: Any,          # of the class: those that the file could not hold
@@ -153,8 +153,7 @@ class StoredBound(Bound):
         "A saved model. Raises `ValueError` for a file of another model, and says what differs."
         _, about = load_tensors(path)
         model = cls(network, **_settings_of(about, cls, settings, path))
-        model.read(path)
-        return model
+        return model._take_on(path)
 
     @property
     def description(self) -> dict[str, Any]:
