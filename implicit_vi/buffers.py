@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['normalisations', 'statistics_names', 'measuring', 'singular_vectors', 'DrawnNorm', 'drawn_spectral_norms',
-           'drawn_vectors', 'put_buffers', 'written_buffers', 'kept_buffers', 'KeptBuffers']
+           'drawn_vectors', 'set_iterations', 'put_buffers', 'written_buffers', 'kept_buffers', 'KeptBuffers']
 
 # %% ../nbs/04b_buffers.ipynb #buffer02
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -84,7 +84,8 @@ def drawn_spectral_norms(
         drawn = [names[id(b)] for b in chain.buffers() if id(b) in names]
         for i, norm in enumerate(chain):
             if not (drawn and isinstance(norm, _SpectralNorm) and "_u" in norm._buffers): continue
-            if i: raise ValueError(f"spectral_norm must be the first parametrisation of a random weight, and is not in {name}: register it first")
+            if i: raise ValueError("spectral_norm must be the first parametrisation of a random weight, and is "
+                                   f"not in {name}: register it before others")
             found.append(DrawnNorm(f"{name}.{i}", drawn[0], norm.n_power_iterations))
     return found
 
@@ -101,6 +102,15 @@ def drawn_vectors(
         vectors[f"{name}._u"], vectors[f"{name}._v"] = singular_vectors(matrices, norm._u)
     return vectors
 
+def set_iterations(
+    module: nn.Module,        # a network
+    numbers: dict[str, int],  # name of a spectral normalisation → power iterations at each pass in training
+) -> None:
+    "Let spectral normalisations make so many power iterations of their own."
+    for name, number in numbers.items():
+        norm: Any = module.get_submodule(name)
+        norm.n_power_iterations = number
+
 # %% ../nbs/04b_buffers.ipynb #buffer22
 def put_buffers(
     module: nn.Module,           # a network
@@ -111,17 +121,17 @@ def put_buffers(
         owner, _, leaf = name.rpartition(".")
         module.get_submodule(owner)._buffers[leaf] = tensor
 
-@contextmanager
-def _without_traces(module: nn.Module) -> Iterator[None]:
-    "A block after which a network has the attributes and buffers that it had."
-    saved = [(part, dict(part.__dict__), dict(part._buffers)) for part in module.modules()]
-    try: yield
-    finally:
-        for part, attributes, buffers in saved:
-            part.__dict__.clear()
-            part.__dict__.update(attributes)
-            part._buffers.clear()
-            part._buffers.update(buffers)
+def _traces(module: nn.Module) -> list[tuple[nn.Module, dict, dict]]:
+    "The attributes and buffers of each part of a network."
+    return [(part, dict(part.__dict__), dict(part._buffers)) for part in module.modules()]
+
+def _go_back(traces: list[tuple[nn.Module, dict, dict]]) -> None:
+    "Give each part of a network the attributes and buffers that it had."
+    for part, attributes, buffers in traces:
+        part.__dict__.clear()
+        part.__dict__.update(attributes)
+        part._buffers.clear()
+        part._buffers.update(buffers)
 
 # %% ../nbs/04b_buffers.ipynb #buffer23
 @torch.no_grad()
@@ -136,11 +146,13 @@ def written_buffers(
     devices = [b.device for b in before.values() if b.is_cuda][:1]
     def after(setting: dict[str, Tensor]) -> dict[str, Tensor]:
         state = {id(b): setting[name] if name in setting else b.clone() for name, b in before.items()}
-        with _without_traces(module), torch.random.fork_rng(devices=devices):
+        traces = _traces(module)
+        try:
             put_buffers(module, {name: state[id(b)] for name, b in names.items()})
             for layer in normalisations(module).values(): layer.training = True
-            run()
+            with torch.random.fork_rng(devices=devices): run()
             return {name: module.get_buffer(name) for name in before if name not in setting}
+        finally: _go_back(traces)
     one, other = map(after, settings)
     written = {name for name in one if not (_alike(one[name], before[name]) and _alike(other[name], before[name]))}
     apart = {name for name in written if not _alike(one[name], other[name], before[name])}
@@ -153,8 +165,8 @@ def _alike(one: Tensor, other: Tensor, before: Tensor | None = None) -> bool:
     one, other = one.to(precise), other.to(precise)
     same = (one == other) | (one != one) & (other != other)
     if before is None or before.shape != one.shape: return bool(same.all())
-    change = (one - before.to(precise)).abs().nan_to_num(posinf=0).sum()
-    return bool((same | ((one - other).abs() <= 1e-6 * change)).all())
+    change = (one - before.to(precise)).abs().nan_to_num(posinf=0).max() if one.numel() else 0
+    return bool((same | ((one - other).abs() <= 1e-3 * change)).all())
 
 # %% ../nbs/04b_buffers.ipynb #buffer31
 def kept_buffers(
@@ -162,39 +174,42 @@ def kept_buffers(
     settings: Sequence[dict[str, Tensor]],
     run: Callable[[], Any],
 ) -> set[str]:
-    "The buffers that all draws write alike. Raises `ValueError` where draws differ in another buffer than the statistics of a normalisation."
+    "The buffers that all draws write alike. Raises `ValueError` where they differ in one that holds no statistics of a normalisation."
     alike, apart = written_buffers(module, settings, run)
     if alien := sorted(apart - set(statistics_names(module))):
         part = alien[0].rpartition(".")[0]
-        raise ValueError(f"training writes into {', '.join(alien)} what depends on random weights, and would differ for every draw. Leave out "
-                         "with stochastic= what comes before; or give the network in training mode, and in it these parts in evaluation "
-                         f"mode: net.train(), then net.get_submodule({part!r}).eval()")
+        raise ValueError(f"training writes into {', '.join(alien)} what depends on random weights, and would differ for every draw. Leave "
+                         "out with stochastic= what comes before; or give the network in training mode, and in it these parts in "
+                         f"evaluation mode: net.train(), then net.get_submodule({part!r}).eval()")
     layers = {name.rpartition(".")[0] for name in apart}
-    return {name for name in alike if name.rpartition(".")[0] not in layers}
+    return {name for name in alike | set(statistics_names(module)) if name.rpartition(".")[0] not in layers}
 
 # %% ../nbs/04b_buffers.ipynb #buffer28
 class KeptBuffers:
-    "Buffers of the network, not of a draw, in several calls: the first one writes into them."
+    "Buffers of the network, not of a draw, in several calls: what the first one writes remains."
     def __init__(self,
         module: nn.Module,      # a network
         names: Iterable[str],   # of buffers
     ):
-        self.module, self.tensors = module, {name: module.get_buffer(name) for name in names}
+        training = any(part.training for part in module.modules())
+        self.module, self.tensors = module, {name: module.get_buffer(name) for name in names if training}
         self.values = {name: tensor.clone() for name, tensor in self.tensors.items()}
-        self.called = False
+        self.before = _traces(module) if self.tensors else []
+        self.after: list[Any] = []  # the first call
 
-    def put_back(self) -> None:
-        "Put the tensors in their places, whose values stay."
-        put_buffers(self.module, self.tensors)
+    def call(self,
+        run: Callable[[dict[str, Tensor]], Any],  # takes what stands in the place of the buffers, which is nothing in the first call
+    ) -> Any:
+        "The result of one call."
+        first = not self.after
+        if not first: _go_back(self.before)
+        result = run({} if first else {name: value.clone() for name, value in self.values.items()})
+        if self.tensors and first: self.after = _traces(self.module)
+        _go_back(self.after)
+        return result
 
     @torch.no_grad()
     def undo(self) -> None:
-        "Let the buffers be what they were."
-        self.put_back()
+        "Let the network be what it was before the first call."
+        _go_back(self.before)
         for name, tensor in self.tensors.items(): tensor.copy_(self.values[name])
-
-    def for_this_call(self) -> dict[str, Tensor]:
-        "What a call is given in place of these buffers: nothing for the first one, copies for others."
-        copies = {name: value.clone() for name, value in self.values.items()} if self.called else {}
-        self.called = True
-        return copies

@@ -18,7 +18,8 @@ from torch.func import functional_call, vmap
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from .batching import BatchingRules
-from .buffers import KeptBuffers, drawn_spectral_norms, drawn_vectors, kept_buffers, measuring, normalisations, statistics_names
+from .buffers import KeptBuffers, drawn_spectral_norms, drawn_vectors, kept_buffers, measuring, normalisations
+from .buffers import set_iterations, statistics_names
 from .shared import CannotShare, shared_work
 
 # %% ../nbs/05_reparameterise.ipynb #508618ca
@@ -134,7 +135,7 @@ def _copied(module: nn.Module) -> nn.Module:
     if isinstance(module, torch.jit.ScriptModule): raise ValueError("the network is scripted: give the module that it was made from")
     hooks = [hook for part in module.modules() for hook in part._forward_pre_hooks.values()]
     if any(isinstance(hook, SpectralNorm) for hook in hooks):
-        raise ValueError("the network has the old spectral_norm: use torch.nn.utils.parametrizations.spectral_norm, or remove_spectral_norm")
+        raise ValueError("the network has the old spectral_norm: use torch.nn.utils.parametrizations.spectral_norm, or remove it")
     own = dict(module.named_parameters())
     if not own: raise ValueError(f"the network has no weights: {type(module).__name__}")
     for name, p in own.items():
@@ -159,7 +160,7 @@ class WithoutWeights(nn.Module):
         self.settled: set[str] | None = None  # buffers that a pass writes alike for all draws; known once inputs are seen
         self.layout = _taken_out(self.module, stochastic)
         self.spectral = drawn_spectral_norms(self.module, self.layout.shapes)
-        for norm in self.spectral: self.module.get_submodule(norm.name).n_power_iterations = 0  # each draw comes with its vectors
+        set_iterations(self.module, {norm.name: 0 for norm in self.spectral})  # for each draw comes with its vectors
         self.num_weights = self.layout.num_weights
         if not module.training: _train_what_learns(self.module, self.layout)
 
@@ -189,7 +190,7 @@ class WithoutWeights(nn.Module):
             for leaf in [name for name, buffer in owner._buffers.items() if id(buffer) in weights]:
                 parameter = weights[id(owner._buffers.pop(leaf))]
                 owner.register_parameter(leaf, parameter)
-        for norm in self.spectral: whole.get_submodule(norm.name).n_power_iterations = norm.iterations
+        set_iterations(whole, {norm.name: norm.iterations for norm in self.spectral})
         vectors = drawn_vectors(self.module, self.spectral, self.layout.unflatten(theta[None]))
         own = {name: of_all[0] for name, of_all in vectors.items()}
         whole.load_state_dict({**own, **(statistics or {})}, strict=False)
@@ -212,8 +213,9 @@ class Reparameterised(WithoutWeights):
     ):
         if chunk_size is not None and chunk_size < 1: raise ValueError(f"chunk_size must be a positive integer or None, got {chunk_size}")
         super().__init__(module, stochastic)
-        recurrent = any(isinstance(part, nn.RNNBase) for part in self.module.modules())  # for these there is no batched call
-        self.chunk_size = 1 if recurrent else chunk_size
+        cumulative = any(layer.momentum is None for layer in normalisations(self.module).values())  # for these there is no batched call
+        recurrent = any(isinstance(part, nn.RNNBase) for part in self.module.modules())             # nor for these
+        self.chunk_size = 1 if recurrent or cumulative else chunk_size
         self.tried = False  # in training
 
     def forward(self,
@@ -276,16 +278,15 @@ def _called(module: nn.Module, state: dict[str, Tensor], x: Any) -> Tensor:
 
 def _run_samples(network: "Reparameterised", state: dict[str, Tensor], x: Any) -> Tensor:
     "Outputs of the network for every sample of its weights and buffers, `(S, B, ...)`."
-    kept = KeptBuffers(network.module, network.settled or ())
-    def run(one): return _called(network.module, {**one, **kept.for_this_call()}, x)
+    def run(draw): return kept.call(lambda copies: _called(network.module, {**draw, **copies}, x))
     if network.chunk_size != 1:
+        kept = KeptBuffers(network.module, network.settled or ())
         with BatchingRules(): return vmap(run, randomness="different", chunk_size=network.chunk_size)(state)
     draws = [{name: values[i] for name, values in state.items()} for i in range(len(next(iter(state.values()))))]
-    def run_shared(draw):
-        kept.put_back()
-        return _called(network.module, draw, x)
-    try:
-        with shared_work(network.module, state, x): return torch.stack([run_shared(draw) for draw in draws])
-    except CannotShare:
-        kept.undo()
-        return torch.stack([run(draw) for draw in draws])
+    with shared_work(network.module, state, x):
+        kept = KeptBuffers(network.module, network.settled or ())
+        def run_shared(draw): return kept.call(lambda _: _called(network.module, draw, x))
+        try: return torch.stack([run_shared(draw) for draw in draws])
+        except CannotShare: kept.undo()
+    kept = KeptBuffers(network.module, network.settled or ())
+    return torch.stack([run(draw) for draw in draws])
