@@ -146,8 +146,8 @@ def _curvature(model: Laplace, mode: Tensor, loader: Any, num_data: int) -> dict
     "The factors of the precision at the mode, from laplace-torch."
     fitted, network = _laplace_torch(), model.template.to(mode.device).eval()
     statistics = {} if model.calibration is None else model.network.statistics(mode[None], model.calibration)
-    point = {**model.network.layout.unflatten(mode), **{name: v[0] for name, v in statistics.items()}}
-    network.load_state_dict({**network.state_dict(), **point})
+    point = model.network.with_weights(mode, {name: v[0] for name, v in statistics.items()})
+    network.load_state_dict(point.state_dict())
     kind = _kind(model.likelihood)
     noise = dict(sigma_noise=model.likelihood.sd.item()) if kind == "regression" else {}
     try: curvature = fitted(network, kind, subset_of_weights=model.subset,

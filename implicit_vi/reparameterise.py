@@ -15,8 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from .batching import BatchingRules
+from .buffers import KeptBuffers, drawn_spectral_norms, drawn_vectors, kept_buffers, measuring, normalisations
+from .buffers import set_iterations, statistics_names
 from .shared import CannotShare, shared_work
 
 # %% ../nbs/05_reparameterise.ipynb #508618ca
@@ -72,17 +75,6 @@ def partition(
     positions = layout.unflatten(torch.arange(layout.num_weights))
     return {pattern: (torch.cat([positions[name].flatten() for name in names]), Layout({name: layout.shapes[name] for name in names}))
             for pattern, names in chosen.items()}
-
-# %% ../nbs/05_reparameterise.ipynb #ac5d9e07
-def _batch_norms(module: nn.Module) -> list[Any]:
-    "The layers of a network that keep running statistics."
-    return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-
-# %% ../nbs/05_reparameterise.ipynb #settled1
-def _statistics_names(module: nn.Module) -> list[str]:
-    "Names of the buffers that normalisations keep statistics in."
-    names = {m: n for n, m in module.named_modules()}
-    return [f"{names[m]}.{leaf}".lstrip(".") for m in _batch_norms(module) for leaf in m._buffers]
 
 # %% ../nbs/05_reparameterise.ipynb #d3689de1
 @contextmanager
@@ -141,6 +133,9 @@ def _copied(module: nn.Module) -> nn.Module:
     if not isinstance(module, nn.Module): raise TypeError(f"the network must be a module, made: an instance of nn.Module, got {module!r}")
     if isinstance(module, nn.DataParallel): raise ValueError("the network is wrapped in DataParallel: give its `.module`")
     if isinstance(module, torch.jit.ScriptModule): raise ValueError("the network is scripted: give the module that it was made from")
+    hooks = [hook for part in module.modules() for hook in part._forward_pre_hooks.values()]
+    if any(isinstance(hook, SpectralNorm) for hook in hooks):
+        raise ValueError("the network has the old spectral_norm: use torch.nn.utils.parametrizations.spectral_norm, or remove it")
     own = dict(module.named_parameters())
     if not own: raise ValueError(f"the network has no weights: {type(module).__name__}")
     for name, p in own.items():
@@ -162,8 +157,10 @@ class WithoutWeights(nn.Module):
         super().__init__()
         self.module = _copied(module)
         self.buffer_names = [n for n, _ in self.module.named_buffers()]
-        self.settled: set[str] | None = None  # buffers of normalisations that no random weight comes before; known once inputs are seen
+        self.settled: set[str] | None = None  # buffers that a pass writes alike for all draws; known once inputs are seen
         self.layout = _taken_out(self.module, stochastic)
+        self.spectral = drawn_spectral_norms(self.module, self.layout.shapes)
+        set_iterations(self.module, {norm.name: 0 for norm in self.spectral})  # for each draw comes with its vectors
         self.num_weights = self.layout.num_weights
         if not module.training: _train_what_learns(self.module, self.layout)
 
@@ -180,7 +177,7 @@ class WithoutWeights(nn.Module):
     @property
     def has_statistics(self) -> bool:
         "Whether it keeps running statistics that differ from draw to draw, which evaluation needs."
-        return any(name not in (self.settled or ()) for name in _statistics_names(self.module))
+        return any(name not in (self.settled or ()) for name in statistics_names(self.module))
 
     def with_weights(self,
         theta: Tensor,                                # weights, `(m,)`
@@ -193,7 +190,10 @@ class WithoutWeights(nn.Module):
             for leaf in [name for name, buffer in owner._buffers.items() if id(buffer) in weights]:
                 parameter = weights[id(owner._buffers.pop(leaf))]
                 owner.register_parameter(leaf, parameter)
-        whole.load_state_dict(statistics or {}, strict=False)
+        set_iterations(whole, {norm.name: norm.iterations for norm in self.spectral})
+        vectors = drawn_vectors(self.module, self.spectral, self.layout.unflatten(theta[None]))
+        own = {name: of_all[0] for name, of_all in vectors.items()}
+        whole.load_state_dict({**own, **(statistics or {})}, strict=False)
         return whole
 
 # %% ../nbs/05_reparameterise.ipynb #159a1066
@@ -203,8 +203,8 @@ class Reparameterised(WithoutWeights):
     `theta` of shape `(m,)` gives outputs `(B, ...)`; `(S, m)` gives `(S, B, ...)`. The module is copied, not changed.
     Parameters that are not chosen remain parameters of the copy. Tied parameters count once.
     Frozen parameters are chosen only where the globs choose nothing else.
-    Raises `ValueError` for a glob that matches nothing, weights of several dtypes, and weights of the wrong shape,
-    `RuntimeError` where a network with running statistics is evaluated without them.
+    Raises `ValueError` for a glob that matches nothing, weights of several dtypes, weights of the wrong shape, and a buffer
+    that training writes random weights into, `RuntimeError` where a network with running statistics is evaluated without them.
     """
     def __init__(self,
         module: nn.Module,                    # any module
@@ -213,8 +213,10 @@ class Reparameterised(WithoutWeights):
     ):
         if chunk_size is not None and chunk_size < 1: raise ValueError(f"chunk_size must be a positive integer or None, got {chunk_size}")
         super().__init__(module, stochastic)
-        recurrent = any(isinstance(part, nn.RNNBase) for part in self.module.modules())  # for these there is no batched call
-        self.chunk_size = 1 if recurrent else chunk_size
+        cumulative = any(layer.momentum is None for layer in normalisations(self.module).values())  # for these there is no batched call
+        recurrent = any(isinstance(part, nn.RNNBase) for part in self.module.modules())             # nor for these
+        self.chunk_size = 1 if recurrent or cumulative else chunk_size
+        self.tried = False  # in training
 
     def forward(self,
         theta: Tensor,                                # weights, `(m,)` or `(S, m)`
@@ -223,42 +225,46 @@ class Reparameterised(WithoutWeights):
     ) -> Tensor:                                      # outputs, `(B, ...)` or `(S, B, ...)`
         if theta.ndim == 1: return self(theta[None], x, statistics)[0]
         if theta.ndim != 2: raise ValueError(f"theta must be (m,) or (S, m), got {tuple(theta.shape)}")
-        if self.settled is None: self.settled = _settled(self, theta[0].detach(), x)
+        self._try(theta[0], x)
         if not (self.training or statistics) and self.has_statistics:
             raise RuntimeError("this network keeps running statistics, which differ for every sample of its weights: "
                                "measure them with statistics(theta, x) on training inputs and pass them as the third argument")
-        own = {name: values for name, values in (statistics or {}).items() if name not in self.settled}
-        return _run_samples(self, {**self.layout.unflatten(theta), **_copied_buffers(self, len(theta)), **own}, x)
+        own = {name: values for name, values in (statistics or {}).items() if name not in (self.settled or ())}
+        return _run_samples(self, {**_state(self, theta), **own}, x)
 
+    @torch.no_grad()
     def statistics(self,
         theta: Tensor,       # weights, `(S, m)`
         x: Any,              # training inputs to measure on, `(B, ...)`
     ) -> dict[str, Tensor]:  # buffer name → its value for every sample, `(S, ...)`
         "Running statistics of every sample of the weights, from one pass over `x`; empty for a network that keeps none."
-        if self.settled is None and self.has_statistics: self.settled = _settled(self, theta[0], x)
-        return _measured_statistics(self, theta, x) if self.has_statistics else {}
+        if self.has_statistics: self._try(theta[0], x)
+        names = [name for name in statistics_names(self.module) if name not in (self.settled or ())]
+        if not names: return {}
+        state = _state(self, theta)
+        layers = [m for name, m in normalisations(self.module).items() if f"{name}.running_mean".lstrip(".") in names]
+        with evaluating(self), measuring(layers): _run_samples(self, state, x)
+        return {name: state[name] for name in names}
 
-# %% ../nbs/05_reparameterise.ipynb #settled2
-@torch.no_grad()
-def _settled(network: "Reparameterised", theta: Tensor, x: Any) -> set[str]:
-    "The statistics that do not depend on the weights `(m,)`, as far as these inputs tell."
-    names = _statistics_names(network.module)
-    if not names or torch._C._functorch.maybe_get_level(theta) not in (-1, None): return set()
-    state = {**network.layout.unflatten(theta), **{name: network.module.get_buffer(name).clone() for name in network.buffer_names}}
-    others = {name for name in state if name not in names}
-    try:
-        with torch.random.fork_rng(devices=[]), shared_work(network.module, others, x) as work:
-            work.know(state[name] for name in names)
-            functional_call(network.module, state, (x,))
-    except CannotShare: return set()
-    modules = {m: n for n, m in network.module.named_modules()}
-    return {f"{modules[m]}.{leaf}" for m in _batch_norms(network.module) if m in work.shared_modules for leaf in m._buffers}
+    def _try(self, theta: Tensor, x: Any) -> None:
+        "Find out, once and once more in training, what a pass writes into buffers with weights `(m,)`."
+        known = self.settled is not None and (self.tried or not self.training)
+        if known or not self.buffer_names or torch._C._functorch.maybe_get_level(theta) not in (-1, None): return
+        noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0)).to(theta)
+        settings = [self.layout.unflatten(t.detach()) for t in (theta, theta + (theta.abs().mean() + 1e-3) * noise)]
+        self.settled = kept_buffers(self.module, settings, lambda: _called(self.module, {}, x))
+        self.tried = self.training
 
 # %% ../nbs/05_reparameterise.ipynb #694a235a
 def _copied_buffers(network: "Reparameterised", n_samples: int) -> dict[str, Tensor]:
     "Each buffer of the network, once for every sample, `(S, ...)`."
     buffers = {name: network.module.get_buffer(name) for name in network.buffer_names if name not in (network.settled or ())}
     return {name: b.expand(n_samples, *b.shape).clone() for name, b in buffers.items()}
+
+def _state(network: "Reparameterised", theta: Tensor) -> dict[str, Tensor]:
+    "The weights and buffers of every sample, `(S, ...)`."
+    weights = network.layout.unflatten(theta)
+    return {**weights, **_copied_buffers(network, len(theta)), **drawn_vectors(network.module, network.spectral, weights)}
 
 def _called(module: nn.Module, state: dict[str, Tensor], x: Any) -> Tensor:
     "The outputs of a module. Raises `ValueError` for an input that it does not take, or outputs that are not one tensor."
@@ -272,28 +278,15 @@ def _called(module: nn.Module, state: dict[str, Tensor], x: Any) -> Tensor:
 
 def _run_samples(network: "Reparameterised", state: dict[str, Tensor], x: Any) -> Tensor:
     "Outputs of the network for every sample of its weights and buffers, `(S, B, ...)`."
-    def run(one): return _called(network.module, one, x)
-    if network.chunk_size == 1:
-        draws = [{name: values[i] for name, values in state.items()} for i in range(len(next(iter(state.values()))))]
-        try:
-            with shared_work(network.module, state, x): return torch.stack([run(draw) for draw in draws])
-        except CannotShare: return torch.stack([run(draw) for draw in draws])
-    with BatchingRules(): return vmap(run, randomness="different", chunk_size=network.chunk_size)(state)
-
-# %% ../nbs/05_reparameterise.ipynb #fbcf1e73
-@torch.no_grad()
-def _measured_statistics(network: "Reparameterised", theta: Tensor, x: Any) -> dict[str, Tensor]:
-    "Running means and variances of every sample on these inputs, `(S, ...)`."
-    settled = network.settled or set()
-    norms = [m for n, m in network.module.named_modules() if m in _batch_norms(network.module) and f"{n}.running_mean" not in settled]
-    momenta = [m.momentum for m in norms]
-    state = _copied_buffers(network, len(theta))
-    try:
-        with evaluating(network):
-            for m in norms:
-                m.train()
-                m.momentum = 1.
-            _run_samples(network, {**network.layout.unflatten(theta), **state}, x)
-    finally:
-        for m, momentum in zip(norms, momenta): m.momentum = momentum
-    return state
+    def run(draw): return kept.call(lambda copies: _called(network.module, {**draw, **copies}, x))
+    if network.chunk_size != 1:
+        kept = KeptBuffers(network.module, network.settled or ())
+        with BatchingRules(): return vmap(run, randomness="different", chunk_size=network.chunk_size)(state)
+    draws = [{name: values[i] for name, values in state.items()} for i in range(len(next(iter(state.values()))))]
+    with shared_work(network.module, state, x):
+        kept = KeptBuffers(network.module, network.settled or ())
+        def run_shared(draw): return kept.call(lambda _: _called(network.module, draw, x))
+        try: return torch.stack([run_shared(draw) for draw in draws])
+        except CannotShare: kept.undo()
+    kept = KeptBuffers(network.module, network.settled or ())
+    return torch.stack([run(draw) for draw in draws])

@@ -6,6 +6,7 @@
 __all__ = ['IN_PLACE', 'CannotShare', 'shared_work']
 
 # %% ../nbs/04a_shared.ipynb #shared002
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -46,7 +47,7 @@ class SharedWork(TorchFunctionMode):
         fixed = [t for n, t in [*module.named_parameters(), *module.named_buffers()] if n not in self.random]
         self.known = {id(t): t for t in (*fixed, *tree_leaves(x)) if isinstance(t, Tensor)}  # kept alive, so that ids stay theirs
         self.results: dict[Any, Any] = {}
-        self.shared_modules: set[nn.Module] = set()   # those whose work was shared
+        self.times: Counter[Any] = Counter()  # how often each was asked for in this draw: what writes gives another result each time
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -58,12 +59,10 @@ class SharedWork(TorchFunctionMode):
         if not tensors or unknown or _is_random(function, args, kwargs): return function(*args, **kwargs)
         return self._once((function, *map(_identity, leaves)), partial(function, *args, **kwargs))
 
-    def know(self, tensors: Iterable[Tensor]) -> None:
-        "Take tensors for known that do not differ from draw to draw."
-        self.known |= {id(t): t for t in tensors}
-
     def _once(self, key: Any, compute: Callable[[], Any]) -> Any:
-        "What was computed under this key, or is now."
+        "What was computed under this key, as often asked for in a draw, or is now."
+        self.times[key] += 1
+        key = key, self.times[key]
         if key not in self.results:
             self.results[key] = result = compute()
             self.known |= {id(t): t for t in tree_leaves(result) if isinstance(t, Tensor)}
@@ -104,7 +103,6 @@ def _forward_once(shared: SharedWork, part: nn.Module, forward: Callable, *args:
     "The forward pass of a part, kept where its inputs are known."
     leaves = tree_leaves((args, kwargs))
     if any(isinstance(leaf, Tensor) and id(leaf) not in shared.known for leaf in leaves): return forward(*args, **kwargs)
-    shared.shared_modules |= set(part.modules())
     if any(m.training for m in part.modules()): return forward(*args, **kwargs)
     def compute():
         with torch._C.DisableTorchFunction(): return forward(*args, **kwargs)
@@ -122,4 +120,7 @@ def shared_work(
     Raises `CannotShare` inside of the block where a network mixes the two in place.
     """
     work = SharedWork(module, random, x)
-    with _taken_whole(work), work: yield work
+    beginning = module.register_forward_pre_hook(lambda *_: work.times.clear())  # of a draw
+    try:
+        with _taken_whole(work), work: yield work
+    finally: beginning.remove()

@@ -15,7 +15,7 @@ FLOORS = dict(
     metrics=0, networks=0, sources=0, transforms=0, references=0, arrival=0, constrained=0,
     data=1, plots=1, together=3,
     # networks of weights
-    layers=0, batching=0, shared=0,
+    layers=0, batching=0, shared=0, buffers=0,
     reparameterise=1, linearise=1,
     generators=2,
     architectures=3,
