@@ -113,11 +113,11 @@ class DifferentiableMap(nn.Module):
 def _moments(generator: Any, n: int) -> tuple[Tensor, Tensor]:
     "Mean and variance of each weight over so many latents, `(m,)` each."
     like, m = next(generator.parameters()), generator.num_weights
-    first = second = torch.zeros(m, device=like.device, dtype=like.dtype)
+    first, second = (torch.zeros(m, device=like.device, dtype=like.dtype) for _ in range(2))
     for z in torch.randn(n, generator.latent_dim, device=like.device, dtype=like.dtype).split(max(1, min(16, int(1e7) // m))):
-        theta = generator(z)
-        first = first + theta.sum(0) / n
-        second = second + theta.square().sum(0) / n
+        for theta in generator(z):  # in place: for large networks the time is that of memory
+            first.add_(theta, alpha=1 / n)
+            second.addcmul_(theta, theta, value=1 / n)
     return first, second - first**2
 
 # %% ../nbs/06_generators.ipynb #ce05c24b
@@ -137,7 +137,7 @@ class Generator(DifferentiableMap):
         """
         for name, v in (("mean", mean), ("sd", sd)):
             if v.shape != (self.num_weights,): raise ValueError(f"{name} must be ({self.num_weights},), got {tuple(v.shape)}")
-        now, variance = _moments(self, max(16, min(1024, int(1e8) // self.num_weights)))
+        now, variance = _moments(self, max(4, min(1024, int(1e8) // self.num_weights)))
         _, run, lengths = sd.unique_consecutive(return_inverse=True, return_counts=True)
         common = (torch.zeros_like(sd[:len(lengths)]).index_add(0, run, variance) / lengths)[run]
         factor = sd / common.clamp(min=1e-30).sqrt()

@@ -33,7 +33,7 @@ def row_name(
     if method == "ensemble" and parameters.get("members", 5) != 5: words.append(f"{parameters['members']} members")
     if method in ("livi", "livi_lower"):
         size, draws = parameters.get("hidden", 128), parameters.get("latents")
-        if parameters.get("components") == 2: words.append("mixture of two")
+        if (parts := parameters.get("components")) in (2, 4): words.append(f"mixture of {'two' if parts == 2 else 'four'}")
         if size != 128: words.append(f"{size} × {size}")
         if parameters.get("antithetic"): words.append("antithetic")
         entropies = parameters.get("entropy_samples", 1)

@@ -25,7 +25,8 @@ FLOORS = dict(
     posterior=4,
     noise=5, mean_field=6, mixture=5, audit=6, flow=5, ratio=5,
     # one model
-    bnn=6,
+    prediction=5,
+    bnn=6, convert=7,
     # methods
     point=7,
     dropout=8, laplace=8, swag=8, samplers=8, variational=7,
