@@ -72,7 +72,7 @@ def _evaluate(given: argparse.Namespace) -> None:
 def _predict(given: argparse.Namespace) -> None:
     trained = load_trained(given.model, given.device)
     found = predictions(trained, _rows_for(trained, given), given.n_samples, given.seed)
-    _whole(given.out, lambda file: np.savez(file, **found))
+    _whole(given.out, lambda file: np.savez(file, **found))  # type: ignore[arg-type]
     print(f"{given.out}: {', '.join(f'{name} {array.shape}' for name, array in found.items())}")
 
 # %% ../nbs/34a_commands.ipynb #cmdtext1
@@ -156,7 +156,7 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--prior", choices=PRIORS, help="over the weights (normal)")
     train.add_argument("--prior-weight", type=float, help="of the log-prior in the objective (1)")
     train.add_argument("--entropy-weight", type=float, help="of the entropy in the objective (1)")
-    train.add_argument("--noise", type=float, help="standard deviation of an implicit posterior around the generated weights (0.01)")
+    train.add_argument("--noise", type=float, help="fixed width of an implicit posterior around the generated weights (learned)")
     train.add_argument("--generator", help="mlp, mm, correlated, a name that configs lists, or a yaml file; by size unless given")
     train.add_argument("--antithetic", action=flag, default=None, help="draws of a step in pairs with opposite random numbers")
     train.add_argument("--progress", action=flag, default=True, help="a line that says how far training is")

@@ -42,7 +42,7 @@ def network_named(
     if kind == "mlp": return MLP([prod(shape), *(map(int, sizes) if sizes else (400, 400)), outputs])
     if len(shape) != 3 or kind == "lenet" and tuple(shape) != (1, 28, 28):
         raise ValueError(f"{name} takes images {'(1, 28, 28)' if kind == 'lenet' else '(C, H, W)'}, these inputs are {tuple(shape)}")
-    return LeNet5(outputs) if kind == "lenet" else WideResNet(*map(int, sizes), num_classes=outputs, channels=shape[0])
+    return LeNet5(outputs) if kind == "lenet" else WideResNet(int(sizes[0]), int(sizes[1]), outputs, shape[0])
 
 # %% ../nbs/33a_trained.ipynb #cmdrows0
 class Rows(NamedTuple):
@@ -75,7 +75,7 @@ def read_rows(
     if data.endswith(".npz"):
         if split: raise ValueError(f"--split is for named sets of images; {data} is taken whole")
         return _read_file(Path(data))
-    as_they_are = SimpleNamespace(mean=torch.zeros(channels, 1, 1), sd=torch.ones(channels, 1, 1)) if channels else None
+    as_they_are: Any = SimpleNamespace(mean=torch.zeros(channels, 1, 1), sd=torch.ones(channels, 1, 1)) if channels else None
     loaded = load_images(data, size=size, normalise_like=as_they_are)
     x, y = getattr(loaded, split or "train")
     return Rows(loaded.pixels(x), y)
@@ -146,8 +146,9 @@ def prepare(
     "A model for these rows. Raises `ValueError` for rows without targets, a name that does not exist, and settings that the method lacks."
     if rows.y is None: raise ValueError("there is no array y to train with")
     numbers, shape = rows.y.is_floating_point(), list(rows.x.shape[1:])
-    made = {"network": network, "method": method, "shape": shape, "outputs": rows.y.shape[1] if numbers else int(rows.y.max()) + 1,
-            "likelihood": "gaussian" if numbers else "categorical", "generator": generator}
+    made: dict[str, Any] = {
+        "network": network, "method": method, "shape": shape, "outputs": rows.y.shape[1] if numbers else int(rows.y.max()) + 1,
+        "likelihood": "gaussian" if numbers else "categorical", "generator": generator}
     if generator: settings = settings | {"generator": _generator(generator)}
     try: model = method_named(method, network_named(network, shape, made["outputs"]).to(device), made["likelihood"], **settings)
     except TypeError as e: raise ValueError(f"{method} does not take all of {', '.join(settings)}: {e}") from None
@@ -163,12 +164,13 @@ def load_trained(
     if not isinstance(made, dict):
         raise ValueError(f"{path} does not say which network it is of: implicit-vi train did not write it; take Class.load(path, network)")
     try:
-        maker, network = METHODS[made["method"]], network_named(made["network"], made["shape"], made["outputs"])
-        x, y = (made.pop(name) and Scale(*map(torch.tensor, made[name])) for name in ("x", "y"))
+        network, x = network_named(made["network"], made["shape"], made["outputs"]), Scale(*map(torch.tensor, made.pop("x")))
+        y = Scale(*map(torch.tensor, scale)) if (scale := made.pop("y")) else None
+        maker: Any = METHODS[made["method"]]
         settings = {"generator": _generator(made["generator"])} if made["generator"] else {}
     except (KeyError, TypeError) as e: raise ValueError(f"{path} does not describe its model as implicit-vi train does: {e!r}") from None
     if isinstance(maker, partial): maker, settings = maker.func, {**maker.keywords, **settings}
-    return Trained(maker.load(path, network.to(device), **settings), made, x, y)  # type: ignore[attr-defined]
+    return Trained(maker.load(path, network.to(device), **settings), made, x, y)
 
 # %% ../nbs/33a_trained.ipynb #cmdscor1
 def score(
@@ -179,7 +181,7 @@ def score(
 ) -> dict[str, float]:     # metric → value
     "Accuracy and calibration of classes, or log-likelihood and error of numbers in their own units. Raises `ValueError` for other targets."
     x, y, theta = trained.inputs(rows), trained.targets(rows), trained.model.sample(n_samples, seed)
-    found = {"rows": len(x), "n_samples": len(theta)}
+    found: dict[str, float] = {"rows": len(x), "n_samples": len(theta)}
     if trained.y is None:
         p = trained.model.predict(x, theta=theta).cpu()
         metrics = {"accuracy": accuracy, "nll": negative_log_likelihood, "ece": expected_calibration_error,
@@ -187,7 +189,7 @@ def score(
         return found | {name: metric(p, y).item() for name, metric in metrics.items()}
     density = trained.model.log_predictive(x, y, theta=theta).mean().cpu() - trained.y.sd.log().sum()
     mean = trained.model.predict(x, theta=theta).mean.cpu() * trained.y.sd + trained.y.mean
-    return found | {"log_likelihood": density.item(), "rmse": rmse(mean, rows.y).item()}
+    return found | {"log_likelihood": density.item(), "rmse": rmse(mean, y * trained.y.sd + trained.y.mean).item()}
 
 # %% ../nbs/33a_trained.ipynb #cmdscor2
 def predictions(
