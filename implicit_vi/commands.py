@@ -43,7 +43,7 @@ def _train(given: argparse.Namespace) -> None:
     trained.save(out)
     terms = [f"{name.replace('_', ' ')} {history[-1][name]:.4f}" for name in ("log_likelihood", "log_prior", "entropy", "total")]
     print(f"nats per datum: {', '.join(terms)}")
-    print(f"{out}: {given.method} on {given.network}, {trained.model.network.num_weights:,} weights, {given.epochs} epochs")
+    print(f"{out}: {given.method} on {given.network}, {trained.model.network.num_weights:,} weights, after epoch {given.epochs}")
 
 # %% ../nbs/34a_commands.ipynb #cmdpars1
 def _whole(path: str, write: Callable[[Any], Any]) -> None:
