@@ -168,7 +168,8 @@ def load_trained(
         y = Scale(*map(torch.tensor, scale)) if (scale := made.pop("y")) else None
         maker: Any = METHODS[made["method"]]
         settings = {"generator": _generator(made["generator"])} if made["generator"] else {}
-    except (KeyError, TypeError) as e: raise ValueError(f"{path} does not describe its model as implicit-vi train does: {e!r}") from None
+    except (KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"{path} does not describe its model as implicit-vi train does: {e!r}") from None
     if isinstance(maker, partial): maker, settings = maker.func, {**maker.keywords, **settings}
     return Trained(maker.load(path, network.to(device), **settings), made, x, y)
 
