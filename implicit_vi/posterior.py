@@ -82,10 +82,13 @@ class Stored(nn.Module):
         "What tells this module from others with tensors of the same shapes, in words and numbers."
         return {}
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self,
+        path: str | os.PathLike,    # the file to write
+        about: dict | None = None,  # more for its description, anything that JSON can hold
+    ) -> None:
         "Write the state to a safetensors file."
         tensors = {name: t.clone() for name, t in self.state_dict().items()}
-        save_tensors(path, tensors, {"kind": self.kind, **self.description, **self._notes()})
+        save_tensors(path, tensors, {**(about or {}), "kind": self.kind, **self.description, **self._notes()})
 
     def load(self, path: str | os.PathLike) -> Any:
         "Read what `save` wrote, and return this module. Raises `ValueError`, and changes nothing, where the two differ."

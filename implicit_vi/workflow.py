@@ -11,10 +11,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .commands import add_command, answer, command_parser
 from .experiments import Result, read_result, scan_results, write_runs
 from .parameters import (Experiment, check_parameters, command, project_folder, read_experiment, results_folder, run_name,
                                     tagged_values)
@@ -249,24 +251,16 @@ def _page(given: argparse.Namespace) -> int:
 
 # %% ../nbs/35_workflow.ipynb #81b3ad6f
 def main(arguments: list[str] | None = None) -> int:
-    "The command `implicit-vi`: run experiments, say what exists, draw it on one page; the exit status is 1 if anything failed."
-    parser = argparse.ArgumentParser(prog="implicit-vi", description="Run experiments and file their records.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    def add(name, function, about):
-        added = commands.add_parser(name, help=about, description=about)
-        added.set_defaults(function=function)
-        return added
-    run = add("run", _run, "run experiments with the same parameters; `run` may be left out")
+    "The command `implicit-vi`: run experiments, say what exists, draw it on one page, and [the other words](34a_commands.ipynb)."
+    parser, commands = command_parser()
+    add = partial(add_command, commands)
+    run = add("run", _run, "run experiments with the same parameters; `run` may be left out", "run nbs/exp_mnist.ipynb -p seed 1")
     run.add_argument("notebooks", nargs="+", help="experiments, such as nbs/exp_mnist.ipynb")
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
                      help="a parameter, read as YAML")
-    shown = add("status", _status, "what exists of workflow/runs.yaml, what is missing, what is out of date")
+    shown = add("status", _status, "what exists of workflow/runs.yaml, what is missing, what is out of date", "status paper")
     shown.add_argument("profile", nargs="?", help="smoke, paper or gpu; all unless given")
-    drawn = add("page", _page, "figures and tables of a profile as one HTML page, from its records")
+    drawn = add("page", _page, "figures and tables of a profile as one HTML page, from its records", "page smoke")
     drawn.add_argument("profile", help="smoke, paper or gpu")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    given = parser.parse_args(words if not words or words[0] in (*commands.choices, "-h", "--help") else ["run", *words])
-    try: return given.function(given)
-    except (ValueError, FileNotFoundError) as e:
-        print(f"implicit-vi: {e}", file=sys.stderr)
-        return 1
+    return answer(parser, words if not words or words[0] in (*commands.choices, "-h", "--help") else ["run", *words])

@@ -34,7 +34,9 @@ FLOORS = dict(
     # the laboratory
     parameters=0, experiments=6, report=7,
     runs=7,
-    workflow=8)
+    # from a shell
+    trained=10, commands=11,
+    workflow=12)
 
 
 def imported(path: Path) -> set[str]:
