@@ -8,6 +8,7 @@ __all__ = ['Bound', 'StoredBound', 'BNN', 'ImplicitBNN']
 # %% ../nbs/18_bnn.ipynb #2d06d536
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -58,6 +59,7 @@ class Bound(Prediction):
         self.prior = prior_over(prior, layout)
         self.posterior: Any = self._distribution(family, layout, starting_weights(network, layout, components, start))
         self.antithetic, self.prior_weight, self.entropy_weight = antithetic, prior_weight, entropy_weight
+        self.components = components
         self.register_buffer("calibration", None)
 
     def _distribution(self, family: Any, layout: Layout, starts: Tensor) -> Any: return distribution_around(family, layout, starts)
@@ -89,6 +91,18 @@ def _first_inputs(loader: Iterable[Any], most: int) -> Tensor:
         found.append(x)
         if sum(map(len, found)) >= most: break
     return torch.cat(found)[:most]
+
+# %% ../nbs/18_bnn.ipynb #lostpar1
+@torch.no_grad()
+def _warn_of_lost_parts(model: Any, batch: Sequence[Any], device: torch.device) -> None:
+    "Warn of components whose log-likelihood on a batch is more than a nat a datum below that of the best."
+    x, y = (part.to(device) if isinstance(part, Tensor) else part for part in batch)
+    parts = getattr(model.posterior, "parts", ())
+    found = [model.likelihood.log_prob(model.network(part.sample(4).values, x), y).mean().item() for part in parts]
+    lost = [f"component {k} ({value:.2f})" for k, value in enumerate(found) if value < max(found) - 1]
+    if not lost: return
+    warnings.warn(f"{' and '.join(lost)} of {len(found)} left the data in training (log-likelihood in nats a datum; the best has "
+                  f"{max(found):.2f}). Train again at a lower learning rate, or start at modes: start=Ensemble(...).fit(...)", stacklevel=4)
 
 # %% ../nbs/18_bnn.ipynb #madewith
 def _how_made(cls: type, given: tuple, settings: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +145,7 @@ class StoredBound(Bound):
         return self
 
     @classmethod
-    def load(cls,
+    def load(cls,  # type: ignore[override]
         path: str | os.PathLike,  # of a file that `save` wrote
         network: nn.Module,       # of the architecture of the one it was made with, on the device that the model shall be on
         **settings: Any,          # of the class: those that the file could not hold
@@ -139,8 +153,7 @@ class StoredBound(Bound):
         "A saved model. Raises `ValueError` for a file of another model, and says what differs."
         _, about = load_tensors(path)
         model = cls(network, **_settings_of(about, cls, settings, path))
-        model.read(path)
-        return model
+        return model._take_on(path)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -171,7 +184,9 @@ class BNN(StoredBound):
 
     def finish(self, loader: Any, settings: dict[str, Any]) -> None:
         "What is done once the loop has ended."
-        if self.network.has_statistics: self.calibration = _first_inputs(loader, 1000).to(self.network.initial.device)
+        device = self.network.initial.device
+        if self.network.has_statistics: self.calibration = _first_inputs(loader, 1000).to(device)
+        if self.components > 1: _warn_of_lost_parts(self, next(iter(loader)), device)
 
     def sample(self,
         n_samples: int = 100,      # $S$

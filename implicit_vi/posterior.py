@@ -87,8 +87,11 @@ class Stored(nn.Module):
         tensors = {name: t.clone() for name, t in self.state_dict().items()}
         save_tensors(path, tensors, {"kind": self.kind, **self.description, **self._notes()})
 
-    def read(self, path: str | os.PathLike) -> Any:
-        "Take on the state that `save` wrote, and return this module. Raises `ValueError`, and changes nothing, where the two differ."
+    def load(self, path: str | os.PathLike) -> Any:
+        "Read what `save` wrote, and return this module. Raises `ValueError`, and changes nothing, where the two differ."
+        return self._take_on(path)
+
+    def _take_on(self, path: str | os.PathLike) -> Any:
         tensors, about = load_tensors(path)
         other = deepcopy(self)
         other._make_room(tensors)
@@ -135,10 +138,6 @@ class Distribution(Stored):
         with seeded(seed, next(self.parameters()).device): return WeightSamples(self._values(n_samples))
 
     def _values(self, n_samples: int) -> Tensor: return self.draw(n_samples).theta
-
-    def load(self, path: str | os.PathLike) -> Any:
-        "Read what `save` wrote, and return this distribution. Raises `ValueError`, and changes nothing, where the two differ."
-        return self.read(path)
 
     def fit(self,
         log_joint: Callable[[Tensor], Tensor],  # weights `(S, m)` → log density up to a constant, `(S,)`

@@ -12,7 +12,7 @@ FLOORS = dict(
     # tools
     files=0, random=0, checkpoints=1,
     # beside: functions of tensors
-    metrics=0, networks=0, sources=0, transforms=0, references=0,
+    metrics=0, networks=0, sources=0, transforms=0, references=0, arrival=0, constrained=0,
     data=1, plots=1, together=3,
     # networks of weights
     layers=0, batching=0, shared=0, buffers=0,
@@ -23,7 +23,7 @@ FLOORS = dict(
     likelihoods=0, families=1, priors=3, bounds=2, training=2, starts=3,
     # distributions over weights
     posterior=4,
-    noise=5, mean_field=6, mixture=5, audit=6, flow=5, ratio=5,
+    noise=5, mean_field=6, mixture=5, audit=6, flow=5, ratio=5, place=6, density=7,
     # one model
     prediction=5,
     bnn=6, convert=7,

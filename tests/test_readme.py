@@ -23,10 +23,9 @@ def test_relative_links_exist():
 def test_requirements_are_those_of_settings():
     parser = ConfigParser(delimiters="=")
     parser.read_string((ROOT/"settings.ini").read_text(encoding="utf-8"))
-    keys = ("requirements", "experiments_requirements")
-    requirements = [{re.match(r"[\w-]+", r)[0] for r in parser["DEFAULT"][key].split()} for key in keys]
-    said = re.findall(r"^pip install -e \S+ +#.*: (.*)$", (ROOT/"README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert [set(names.split(", ")) for names in said] == requirements
+    requirements = {re.match(r"[\w-]+", r)[0] for r in parser["DEFAULT"]["requirements"].split()}
+    said, = re.findall(r"^pip install -e \S+ +#.*: (.*)$", (ROOT/"README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(said.split(", ")) == requirements
 
 
 def test_commands_name_parameters_that_exist():
