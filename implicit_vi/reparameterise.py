@@ -225,7 +225,7 @@ class Reparameterised(WithoutWeights):
     ) -> Tensor:                                      # outputs, `(B, ...)` or `(S, B, ...)`
         if theta.ndim == 1: return self(theta[None], x, statistics)[0]
         if theta.ndim != 2: raise ValueError(f"theta must be (m,) or (S, m), got {tuple(theta.shape)}")
-        self._try(theta[0], x)
+        self.try_out(theta[0], x)
         if not (self.training or statistics) and self.has_statistics:
             raise RuntimeError("this network keeps running statistics, which differ for every sample of its weights: "
                                "measure them with statistics(theta, x) on training inputs and pass them as the third argument")
@@ -238,7 +238,7 @@ class Reparameterised(WithoutWeights):
         x: Any,              # training inputs to measure on, `(B, ...)`
     ) -> dict[str, Tensor]:  # buffer name → its value for every sample, `(S, ...)`
         "Running statistics of every sample of the weights, from one pass over `x`; empty for a network that keeps none."
-        if self.has_statistics: self._try(theta[0], x)
+        if self.has_statistics: self.try_out(theta[0], x)
         names = [name for name in statistics_names(self.module) if name not in (self.settled or ())]
         if not names: return {}
         state = _state(self, theta)
@@ -246,8 +246,11 @@ class Reparameterised(WithoutWeights):
         with evaluating(self), measuring(layers): _run_samples(self, state, x)
         return {name: state[name] for name in names}
 
-    def _try(self, theta: Tensor, x: Any) -> None:
-        "Find out, once and once more in training, what a pass writes into buffers with weights `(m,)`."
+    def try_out(self,
+        theta: Tensor,       # weights, `(m,)`
+        x: Any,              # inputs, `(B, ...)`
+    ) -> None:
+        "Find out, once and once more in training, which buffers a pass writes alike for all weights. Raises `ValueError` for others."
         known = self.settled is not None and (self.tried or not self.training)
         if known or not self.buffer_names or torch._C._functorch.maybe_get_level(theta) not in (-1, None): return
         noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0)).to(theta)

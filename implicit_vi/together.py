@@ -113,6 +113,13 @@ def _elbo(terms: Tensor, weights: tuple[float, float]) -> ELBO:
     log_likelihood, log_prior, entropy = terms
     return ELBO(log_likelihood, log_prior, entropy, *weights)
 
+# %% ../nbs/12a_together.ipynb #together020
+def _refuse_kept_buffers(network: Any, loader: Any) -> None:
+    "Raises `ValueError` for a network whose buffers change in training, which would not come back from a batched computation."
+    if not hasattr(loader, "x"): return
+    network.try_out(network.initial, loader.x[:2])
+    if network.settled: raise ValueError(f"networks in which training changes {', '.join(sorted(network.settled))} are trained one by one")
+
 # %% ../nbs/12a_together.ipynb #together014
 def fit_together(
     models: Sequence[Any],               # of one class and one size, such as a `BNN` for each split
@@ -130,6 +137,7 @@ def fit_together(
     refused = sorted({"seed", "checkpoint"} & set(settings))
     if refused: raise ValueError(f"fit_together takes seeds, and no {' and no '.join(refused)}")
     if any(model.network.has_statistics for model in models): raise ValueError("networks with running statistics are trained one by one")
+    _refuse_kept_buffers(models[0].network, loaders[0])
     streams = _Streams(seeds)
     stack = _Stack(models, streams)
     with torch.random.fork_rng([]): history = fit(stack, _SideBySide(loaders, streams), **settings)
