@@ -265,4 +265,5 @@ def of_splits(
         values = {row["split"]: row[metric] for row in record.rows}
         found.setdefault(row_name(record.parameters), {}).setdefault(record.parameters["dataset"], {}).update(values)
     order = list(NAMES.values())
-    return dict(sorted(found.items(), key=lambda row: order.index(row[0])))
+    def place(row): return max((len(known), i) for i, known in enumerate(order) if row[0].startswith(known))[1], row[0]
+    return dict(sorted(found.items(), key=place))
