@@ -1,4 +1,5 @@
 "Runs every check, one on each core, goes on after a failure, and ends with `N passed, N failed`. Arguments choose stages."
+import json
 import os
 import subprocess
 import sys
@@ -26,7 +27,8 @@ class Outcome(NamedTuple):
     said: str       # by the commands
 
 
-Job = Callable[[], Outcome]
+Job = Callable[[], "Outcome | list[Outcome]"]
+PAGES = 6  # notebooks that share the imports of one process
 
 
 def check(what: str, *command: str | Path, cwd: Path = ROOT) -> Outcome:
@@ -104,10 +106,17 @@ def tested(path: Path) -> Outcome:
 
 
 def notebooks() -> list[Job]:
-    "The experiments are left to pytest, which runs them as papermill does. With SLOW set, cells marked `#| slow` run too."
-    flags = ["--flags", "slow"] if os.environ.get("SLOW") else []
-    names = [Path("nbs", name) for name in contents(ROOT/"nbs", ".ipynb") if not Path(name).name.startswith("exp_")]
-    return [partial(check, str(name), BIN/"nbdev-test", name, *flags) for name in names]
+    "A few in a process. The experiments are left to pytest, which runs them as papermill does."
+    names = [str(Path("nbs", name)) for name in contents(ROOT/"nbs", ".ipynb") if not Path(name).name.startswith("exp_")]
+    return [partial(pages, names[i:i + PAGES]) for i in range(0, len(names), PAGES)]
+
+
+def pages(names: list[str]) -> list[Outcome]:
+    "What came of each notebook. One of which nothing is said has failed, with all that was said in its place."
+    done = check("notebooks", sys.executable, ROOT/"tests"/"pages.py", *names)
+    found = [json.loads(line) for line in done.said.splitlines() if line.startswith('{"what": ')]
+    outcomes = [Outcome(o["what"], 1 - o["failed"], o["failed"], o["seconds"], o["said"]) for o in found]
+    return outcomes + [Outcome(name, 0, 1, 0., done.said) for name in names[len(found):]]
 
 
 def main() -> int:
@@ -117,10 +126,11 @@ def main() -> int:
     outcomes = []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
         for job in as_completed([pool.submit(job) for name in chosen for job in stages[name]()]):
-            outcome = job.result()
-            outcomes.append(outcome)
-            print(f"{'FAILED' if outcome.failed else 'ok':6} {outcome.seconds:6.1f} s  {outcome.what}", flush=True)
-            if outcome.failed: print(indent(outcome.said.strip()[-8000:], "    "), flush=True)
+            found = job.result()
+            for outcome in found if isinstance(found, list) else [found]:
+                outcomes.append(outcome)
+                print(f"{'FAILED' if outcome.failed else 'ok':6} {outcome.seconds:6.1f} s  {outcome.what}", flush=True)
+                if outcome.failed: print(indent(outcome.said.strip()[-8000:], "    "), flush=True)
     passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)
     print(f"{passed} passed, {failed} failed")
     return int(failed > 0 or passed == 0)

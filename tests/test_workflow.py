@@ -136,6 +136,7 @@ def test_only_what_is_missing_runs(project):
 
 
 @needs_snakemake
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="half a minute: make test-all")
 def test_a_failed_run_keeps_its_notebook_and_stops_no_other(project):
     project.plan({"experiment": "one", "parameters": {"seed": [13, 0], "epochs": 1}})
     done = project.snakemake()
@@ -158,6 +159,7 @@ def test_an_unknown_parameter_stops_the_workflow_before_it_runs(project):
 
 
 @needs_snakemake
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="kills and starts again, a minute: make test-all")
 def test_killed_and_started_again_it_ends_with_the_same_results(project, tmp_path_factory, monkeypatch):
     row = {"experiment": "one", "parameters": {"seed": 0, "epochs": 120}}
     project.plan(row)
