@@ -53,7 +53,9 @@ class Widths(nn.Module):
         return (theta - mean) / self()
 
     @property
-    def sharing(self) -> Any: return "one each" if self.groups is None else self.groups
+    def sharing(self) -> Any:
+        "Which weights share a factor, in words or as sizes of groups."
+        return "one each" if self.groups is None else self.groups
 
     def _spread_out(self, values: Tensor) -> Tensor:
         "One value for each weight, from one for each group."
@@ -103,7 +105,9 @@ class Factor(nn.Module):
         self.register_buffer("matrix", matrix.tril())
 
     @property
-    def start(self) -> Tensor: return self.matrix.diagonal()
+    def start(self) -> Tensor:
+        "The diagonal, `(m,)`."
+        return self.matrix.diagonal()
 
     def log_total(self) -> Tensor:
         "$\\sum_i \\log L_{ii}$, nats."
