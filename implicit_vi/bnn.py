@@ -107,7 +107,7 @@ def _warn_of_lost_parts(model: Any, batch: Sequence[Any], device: torch.device) 
 # %% ../nbs/18_bnn.ipynb #madewith
 def _how_made(cls: type, given: tuple, settings: dict[str, Any]) -> dict[str, Any]:
     "The arguments of a constructor as JSON can hold them, without the network and the start; those that it cannot hold are listed."
-    bound = signature(cls.__init__).bind_partial(None, *given, **settings).arguments  # type: ignore[misc]
+    bound = signature(cls.__init__).bind_partial(None, *given, **settings).arguments  # type: ignore[misc]  # of this very class
     named = {name: value for name, value in [*bound.items(), *bound.get("settings", {}).items()] if name != "settings"}
     kept, lost = {}, []
     for name, value in named.items():
@@ -145,7 +145,7 @@ class StoredBound(Bound):
         return self
 
     @classmethod
-    def load(cls,  # type: ignore[override]
+    def load(cls,  # type: ignore[override]  # a model is made from its file, a distribution reads one
         path: str | os.PathLike,  # of a file that `save` wrote
         network: nn.Module,       # of the architecture of the one it was made with, on the device that the model shall be on
         **settings: Any,          # of the class: those that the file could not hold

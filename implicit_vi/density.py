@@ -22,9 +22,9 @@ from .constrained import Constrained
 from .generators import DifferentiableMap, MLPGenerator
 from .noise import Affine, Factor, Widths
 from .place import LIMIT, Place, locate
-from .posterior import Distribution, ImplicitPosterior, Stored
+from .posterior import Distribution, ImplicitPosterior, Stored, _Density
 from .random import seeded
-from .training import ELBO, fit
+from .training import fit
 
 # %% ../nbs/17b_density.ipynb #dens0013
 @contextmanager
@@ -124,7 +124,8 @@ class DensityPosterior(Stored):
         "Maximise the evidence lower bound. Raises `ValueError` for a log_joint that fails, `FloatingPointError` where it is not finite."
         with _unchecked():
             density = _free_density(log_joint, self.space, next(self.distribution.parameters()))
-            history = fit(_Climb(self.distribution, vmap(density)), [None], steps=steps, n_samples=n_samples, lr=lr, **settings)
+            climb = _Density(self.distribution, vmap(density), antithetic=True)
+            history = fit(climb, [None], steps=steps, n_samples=n_samples, lr=lr, **settings)
         return torch.tensor([step["total"] for step in history])
 
     @property
@@ -141,17 +142,6 @@ class DensityPosterior(Stored):
     def _read_notes(self, about): self.found = None if about.get("found") is None else Arrival(*about["found"])
 
 _HIDDEN, _NOISE = (64, 64), .1  # of the generator unless given: widths of its hidden layers, noise in units of the place
-
-class _Climb(nn.Module):
-    "A density and the distribution that is fitted to it, as the training loop needs them, with draws in opposite pairs."
-    def __init__(self, posterior: Distribution, density: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.posterior, self.density = posterior, density
-
-    def elbo(self, batch: None, num_data: int, n_samples: int) -> ELBO:
-        theta, entropy = self.posterior.draw(n_samples, antithetic=True)
-        value = self.density(theta).mean()
-        return ELBO(value, torch.zeros_like(value), entropy.value.mean())
 
 # %% ../nbs/17b_density.ipynb #dens0026
 def fit_density(

@@ -159,12 +159,12 @@ class Distribution(Stored):
 # %% ../nbs/13_posterior.ipynb #1a66cdf2
 class _Density(nn.Module):
     "A log density and the distribution that is fitted to it, as the training loop needs them: one datum, no prior."
-    def __init__(self, posterior: Distribution, log_joint: Callable[[Tensor], Tensor]):
+    def __init__(self, posterior: Distribution, log_joint: Callable[[Tensor], Tensor], antithetic: bool = False):
         super().__init__()
-        self.posterior, self.log_joint = posterior, log_joint
+        self.posterior, self.log_joint, self.antithetic = posterior, log_joint, antithetic
 
     def elbo(self, batch: None, num_data: int, n_samples: int) -> ELBO:
-        theta, entropy = self.posterior.draw(n_samples)
+        theta, entropy = self.posterior.draw(n_samples, self.antithetic)
         log_density = self.log_joint(theta).mean()
         return ELBO(log_density, torch.zeros_like(log_density), entropy.value.mean())
 
