@@ -137,7 +137,7 @@ class Generator(DifferentiableMap):
         """
         for name, v in (("mean", mean), ("sd", sd)):
             if v.shape != (self.num_weights,): raise ValueError(f"{name} must be ({self.num_weights},), got {tuple(v.shape)}")
-        now, variance = _moments(self, max(4, min(1024, int(1e8) // self.num_weights)))
+        now, variance = _moments(self, max(4, min(1024, int(1e7) // self.num_weights)))
         _, run, lengths = sd.unique_consecutive(return_inverse=True, return_counts=True)
         common = (torch.zeros_like(sd[:len(lengths)]).index_add(0, run, variance) / lengths)[run]
         factor = sd / common.clamp(min=1e-30).sqrt()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -12,7 +13,6 @@ from pathlib import Path
 from shutil import copytree, which
 from textwrap import indent
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -27,15 +27,18 @@ class Outcome(NamedTuple):
     said: str       # by the commands
 
 
-Job = Callable[[], "Outcome | list[Outcome]"]
-PAGES = 6  # notebooks that share the imports of one process
+Job = Callable[[], Outcome]
+
+
+def surroundings() -> dict[str, str]:
+    "The environment of a check. It has one thread, for there is a check on every core."
+    return {k: v for k, v in os.environ.items() if k != "IN_TEST"} | {"OMP_NUM_THREADS": "1"}
 
 
 def check(what: str, *command: str | Path, cwd: Path = ROOT) -> Outcome:
-    "One check: a command that succeeds. It has one thread, for there is a check on every core."
-    environment = {k: v for k, v in os.environ.items() if k != "IN_TEST"} | {"OMP_NUM_THREADS": "1"}
+    "One check: a command that succeeds."
     start = time.perf_counter()
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env=surroundings(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace")
     return Outcome(what, int(done.returncode == 0), int(done.returncode != 0), time.perf_counter() - start, done.stdout)
 
@@ -88,35 +91,39 @@ def remade(command: str, where: str, suffix: str) -> Outcome:
         return outcome._replace(passed=0, failed=1, said=f"{outcome.said}It changes {where}: {', '.join(changed)}")
 
 
-def pytest() -> list[Job]: return [partial(tested, path.relative_to(ROOT)) for path in sorted((ROOT/"tests").glob("test_*.py"))]
+class Forks(threading.local):
+    "The process of each thread that tests files in copies of itself: tests/forks.py."
+    process: subprocess.Popen | None = None
+
+    def ask(self, name: str) -> dict | None:
+        "What came of a file; nothing if the process has died."
+        if self.process is None:
+            command = (sys.executable, ROOT/"tests"/"forks.py")
+            self.process = subprocess.Popen(command, env=surroundings(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try: print(name, file=self.process.stdin, flush=True)
+        except BrokenPipeError: return None
+        answer = self.process.stdout.readline()
+        return json.loads(answer) if answer else None
 
 
-def tested(path: Path) -> Outcome:
-    "The tests of one file."
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.xml")
-        outcome = check(str(path), sys.executable, "-m", "pytest", "-q", "-rN", "--tb=short", "-p", "no:cacheprovider",
-            f"--junitxml={report}", path)
-        suites = list(ElementTree.parse(report).iter("testsuite")) if report.exists() else []
-    count = {name: sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")}
-    failed = count["failures"] + count["errors"]
-    passed = count["tests"] - failed - count["skipped"]
-    what = f"{path}: {passed} passed, {count['skipped']} skipped"
-    return outcome._replace(what=what, passed=passed, failed=max(failed, outcome.failed))
+forks = Forks()
+
+
+def tested(name: str) -> Outcome:
+    "A file of pytest, or a notebook."
+    found = forks.ask(name)
+    if found is None: return Outcome(name, 0, 1, 0., "the process that tests files has died")
+    what = name if name.endswith(".ipynb") else f"{name}: {found['passed']} passed, {found['skipped']} skipped"
+    return Outcome(what, found["passed"], found["failed"], found["seconds"], found["said"])
+
+
+def pytest() -> list[Job]: return [partial(tested, f"tests/{path.name}") for path in sorted((ROOT/"tests").glob("test_*.py"))]
 
 
 def notebooks() -> list[Job]:
-    "A few in a process. The experiments are left to pytest, which runs them as papermill does."
-    names = [str(Path("nbs", name)) for name in contents(ROOT/"nbs", ".ipynb") if not Path(name).name.startswith("exp_")]
-    return [partial(pages, names[i:i + PAGES]) for i in range(0, len(names), PAGES)]
-
-
-def pages(names: list[str]) -> list[Outcome]:
-    "What came of each notebook. One of which nothing is said has failed, with all that was said in its place."
-    done = check("notebooks", sys.executable, ROOT/"tests"/"pages.py", *names)
-    found = [json.loads(line) for line in done.said.splitlines() if line.startswith('{"what": ')]
-    outcomes = [Outcome(o["what"], 1 - o["failed"], o["failed"], o["seconds"], o["said"]) for o in found]
-    return outcomes + [Outcome(name, 0, 1, 0., done.said) for name in names[len(found):]]
+    "The experiments are left to pytest, which runs them as papermill does."
+    names = [name for name in contents(ROOT/"nbs", ".ipynb") if not Path(name).name.startswith("exp_")]
+    return [partial(tested, f"nbs/{name}") for name in names]
 
 
 def main() -> int:
@@ -126,11 +133,10 @@ def main() -> int:
     outcomes = []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
         for job in as_completed([pool.submit(job) for name in chosen for job in stages[name]()]):
-            found = job.result()
-            for outcome in found if isinstance(found, list) else [found]:
-                outcomes.append(outcome)
-                print(f"{'FAILED' if outcome.failed else 'ok':6} {outcome.seconds:6.1f} s  {outcome.what}", flush=True)
-                if outcome.failed: print(indent(outcome.said.strip()[-8000:], "    "), flush=True)
+            outcome = job.result()
+            outcomes.append(outcome)
+            print(f"{'FAILED' if outcome.failed else 'ok':6} {outcome.seconds:6.1f} s  {outcome.what}", flush=True)
+            if outcome.failed: print(indent(outcome.said.strip()[-8000:], "    "), flush=True)
     passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)
     print(f"{passed} passed, {failed} failed")
     return int(failed > 0 or passed == 0)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
+from itertools import islice
 from math import prod
 from pathlib import Path
 from shutil import copy, copytree
@@ -23,6 +24,7 @@ from implicit_vi.reparameterise import Layout, Reparameterised
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 2  # that a file may take to load or to be refused
+EVERY = 1 if os.environ.get("SLOW") else 5  # file of those that may be anything
 
 # latent, first and last matrix of the trunk, sub-generators, values they read, hidden layers, outputs, parameters; all of one copy
 STATED = {
@@ -204,7 +206,7 @@ def test_any_file_loads_or_is_refused(tmp_path):
     "Each either makes a generator or raises the one error, soon; nothing runs and nothing large is made."
     with torch.device("meta"): load_generator("cifar_gen_test")  # the first tensor without memory takes PyTorch a second
     path, count, loaded, slowest, began = tmp_path/"any.yaml", 0, 0, 0., time.process_time()
-    for text in cases():
+    for text in islice(cases(), None, None, EVERY):
         path.write_bytes(text)
         start = time.process_time()
         try:
@@ -215,7 +217,8 @@ def test_any_file_loads_or_is_refused(tmp_path):
             assert error.problems and len(str(error)) < 20_000 and str(path) in str(error), text[:200]
         slowest, count = max(slowest, time.process_time() - start), count + 1
     seconds = time.process_time() - began
-    assert count >= 3000 and 100 < loaded < count / 2 and slowest < SECONDS and seconds < 20, (count, loaded, slowest, seconds)
+    assert count >= 3000 / EVERY and 100 / EVERY < loaded < count / 2, (count, loaded)
+    assert slowest < SECONDS and seconds < 20, (slowest, seconds)
 
 
 def test_an_absurd_file_costs_no_memory(tmp_path):

@@ -35,20 +35,23 @@ def test_parameters_are_in_one_cell(notebook):
 
 
 # even less than the quick profile, for every test run; the weekly job runs that profile as it is
-LESS = {"exp_cifar": dict(epochs=1, train_images=384, test_images=100, samples=2),
+LESS = {"exp_cifar": dict(dataset="digits", epochs=1, train_images=256, test_images=100, samples=2),
         "exp_mnist": dict(epochs=2, train_images=1000, test_images=300, samples=5),
         "exp_correlation": dict(steps=60, draws=20, image_epochs=3, train_images=500, samples=400),
-        "exp_scaling": dict(largest=300_000, changes="[nothing]")}
+        "exp_scaling": dict(largest=100_000, images=16, latents=1, changes="[nothing]")}
 
 
 @each_experiment
-def test_quick_profile(notebook, tmp_path):
+def test_quick_profile(notebook, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("IMPLICIT_VI_RESULTS", str(tmp_path))
+    monkeypatch.chdir(ROOT)
     less = LESS.get(notebook.stem, {})
-    options = [word for name, value in less.items() for word in ("-p", name, value)]
-    done = command("implicit-vi", notebook.relative_to(ROOT), "-p", "profile", "smoke", *options, results=tmp_path)
-    assert done.returncode == 0, done.stderr[-4000:]
+    options = [word for name, value in less.items() for word in ("-p", name, str(value))]
+    code = main([str(notebook.relative_to(ROOT)), "-p", "profile", "smoke", *options])
+    told = capfd.readouterr()
+    assert code == 0, told.err[-4000:]
     folder, = (path for path in tmp_path.glob("[!.]*/[!.]*") if path.is_dir())
-    assert Path(done.stdout.strip()) == folder
+    assert Path(told.out.strip()) == folder
     assert {path.name for path in folder.iterdir()} == {"result.json", "arrays.safetensors", "notebook.ipynb"}
     result = json.loads((folder/"result.json").read_text(encoding="utf-8"))
     experiment = read_experiment(notebook)

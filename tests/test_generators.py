@@ -21,8 +21,7 @@ CASES = {
     "nested": lambda: IndependentGenerator([IndependentGenerator(slices()), MLPGenerator(2, [3], 4)]),
     "correlated": lambda: CorreMMGenerator((3, 3), [(4, 5), (6, 3)], slices()),
     "by name, small": lambda: make_generator(50),
-    "by name, larger": lambda: make_generator(6000),
-    "derived": lambda: make_generator(6000, "correlated"),
+    "derived": lambda: make_generator(600, "correlated"),
 }
 
 

@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from implicit_vi.experiments import read_results, results_folder, runs_table, scan_results
 from implicit_vi.parameters import check_parameters, find_experiment, run_name
-from implicit_vi.workflow import read_table, state_of, status
+from implicit_vi.workflow import main, read_table, state_of, status
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -183,14 +183,11 @@ def test_killed_and_started_again_it_ends_with_the_same_results(project, tmp_pat
 def test_the_same_run_twice_gives_the_same_numbers(tmp_path, monkeypatch):
     given = dict(dataset="diabetes", steps=20)
     options = [word for name, value in given.items() for word in ("-p", name, str(value))]
-    folders, command = [tmp_path/"first", tmp_path/"second"], [BIN/"implicit-vi", "nbs/exp_uci.ipynb", *options]
-    runs = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        env=os.environ | {"IMPLICIT_VI_RESULTS": str(folder), "OMP_NUM_THREADS": "1"}) for folder in folders]
-    assert [run.wait() for run in runs] == [0, 0]
     monkeypatch.chdir(ROOT)
     found = []
-    for folder in folders:
-        monkeypatch.setenv("IMPLICIT_VI_RESULTS", str(folder))
+    for name in ("first", "second"):
+        monkeypatch.setenv("IMPLICIT_VI_RESULTS", str(tmp_path/name))
+        assert main(["nbs/exp_uci.ipynb", *options]) == 0
         found += read_results("uci")
     first, second = found
     numbers = [{name: value for name, value in run.metrics.items() if "seconds" not in name} for run in found]
