@@ -180,6 +180,7 @@ def test_killed_and_started_again_it_ends_with_the_same_results(project, tmp_pat
     assert not list(project.results.glob(".running-*")) and not list((project.results/".checkpoints").iterdir())
 
 
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="two experiments, half a minute: make test-all")
 def test_the_same_run_twice_gives_the_same_numbers(tmp_path, monkeypatch):
     given = dict(dataset="diabetes", steps=20)
     options = [word for name, value in given.items() for word in ("-p", name, str(value))]
