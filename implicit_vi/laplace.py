@@ -17,7 +17,7 @@ from torch.func import jvp
 
 from .bounds import Entropy
 from .likelihoods import Categorical, Gaussian
-from .point import MAP
+from .point import MAP, Points
 from .posterior import Distribution, Draw
 from .random import standard_normal
 
@@ -88,6 +88,10 @@ class Laplace(MAP):
         if any(True for _ in self.network.parameters()):
             raise ValueError('Laplace takes all weights: leave `stochastic` out, and choose the last layer by subset="last_layer"')
         self.template, self.subset, self.structure, self.linearised = deepcopy(network), subset, structure, linearised
+
+    def begin(self) -> None:
+        "Go back to the mode, where an earlier `fit` has put a normal."
+        if isinstance(self.posterior, CurvatureNormal): self.posterior = Points(self.posterior.mode[None])
 
     def finish(self, loader: Any, settings: dict[str, Any]) -> None:
         "Measure the curvature, on the data as they are."

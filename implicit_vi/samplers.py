@@ -138,6 +138,11 @@ class NUTS(Ensemble):
         self.sampled: Tensor
         self.chain_settings: dict[str, Any] = dict(n_samples=draws, warmup=warmup, max_tree_depth=max_tree_depth)
 
+    def begin(self) -> None:
+        "Go back to as many points as there are chains, where an earlier `fit` has put all draws."
+        if self.sampled: self.posterior = Points(self.posterior.values[:self.components].detach())
+        self.sampled.fill_(False)
+
     def finish(self, loader: Any, settings: dict[str, Any]) -> None:
         "Run the chains."
         super().finish(loader, settings)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal
 
 from .bounds import Entropy
-from .point import MAP
+from .point import MAP, Points
 from .posterior import Distribution, Draw
 from .random import standard_normal
 from .training import ELBO, fit
@@ -84,6 +84,10 @@ class SWAG(MAP):
     ):
         super().__init__(network, likelihood, **settings)
         self.rank, self.swag_epochs, self.swag_lr, self.swag_batches = rank, swag_epochs, swag_lr, swag_batches
+
+    def begin(self) -> None:
+        "Go back to a point, where an earlier `fit` has put a normal."
+        if isinstance(self.posterior, LowRankNormal): self.posterior = Points(self.posterior.mean[None])
 
     def finish(self, loader: Any, settings: dict[str, Any]) -> None:
         "Go on with gradient descent, and keep the moments of its path."

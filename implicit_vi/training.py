@@ -208,6 +208,7 @@ def fit(
     if epochs is None and steps is None: epochs = 10
     named = dict(optimiser=_name_of(optimiser), schedule=_name_of(schedule))
     plan = dict(epochs=epochs, steps=steps, lr=lr, n_samples=n_samples, seed=seed, **named)
+    if hasattr(model, "begin"): model.begin()  # of a method whose `finish` put another distribution in the place of its points
     with seeded(seed, _device_of(model)):
         run = _Run(model, loader, plan, num_data, optimiser, schedule, checkpoint, progress)
         run.train()
