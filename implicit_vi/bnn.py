@@ -9,7 +9,7 @@ __all__ = ['Bound', 'StoredBound', 'BNN', 'ImplicitBNN']
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -24,10 +24,11 @@ from .files import load_tensors
 from .likelihoods import likelihood_named
 from .mixture import Family, distribution_around
 from .noise import Noise, implicit_around
-from .posterior import Make, WeightSamples
+from .posterior import Make
 from .prediction import Prediction
 from .priors import prior_over
 from .reparameterise import Layout, Reparameterised
+from .samples import WeightSamples
 from .starts import continued_likelihood, network_to_begin_with, starting_weights
 from .training import ELBO, batch_size, fit
 
@@ -188,16 +189,18 @@ class BNN(StoredBound):
         if self.network.has_statistics: self.calibration = _first_inputs(loader, 1000).to(device)
         if self.components > 1: _warn_of_lost_parts(self, next(iter(loader)), device)
 
-    def sample(self,
+    def sample_in_chunks(self,
         n_samples: int = 100,      # $S$
         seed: int | None = None,   # of this call alone
         calibration: Any = None,   # training inputs, for a network that keeps running statistics; those of `fit` unless given
-    ) -> WeightSamples:
+    ) -> Iterator[WeightSamples]:  # of as many draws as hold `weights_at_once` numbers, or one
         "Draws of the weights that know the network's tensors, with the running statistics of each if the network keeps any."
-        theta = self.posterior.sample(n_samples, seed)
         inputs = self.calibration if calibration is None else calibration
-        statistics = {} if inputs is None else self.network.statistics(theta.values, inputs)
-        return replace(theta, layout=self.network.layout, statistics=statistics)
+        def of_network(theta):
+            statistics = {} if inputs is None else self.network.statistics(theta.values, inputs)
+            return replace(theta, layout=self.network.layout, statistics=statistics)
+        chunk = max(1, self.weights_at_once // max(1, self.network.num_weights))
+        return map(of_network, self.posterior.sample_in_chunks(n_samples, seed, chunk))
 
 # %% ../nbs/18_bnn.ipynb #452f5d45
 class ImplicitBNN(BNN):

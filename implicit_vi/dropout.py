@@ -6,7 +6,7 @@
 __all__ = ['Dropout']
 
 # %% ../nbs/20_dropout.ipynb #705cde27
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .point import MAP
-from .posterior import WeightSamples
 from .random import seeded
+from .samples import WeightSamples
 
 # %% ../nbs/20_dropout.ipynb #96b2938c
 @torch.no_grad()
@@ -76,15 +76,15 @@ class Dropout(MAP):
         shapes = _input_shapes(layers, run)
         for name, layer in layers.items(): layer.dropout_mask = self.network.initial.new_ones(shapes[name])
 
-    def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> WeightSamples:
-        "The point estimate of the weights so many times, each with masks of its own."
+    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Iterator[WeightSamples]:
+        "One chunk: the point estimate of the weights, which is kept once for all draws, and the masks of each."
         masks = {f"{name}.dropout_mask": self.network.module.get_submodule(name).dropout_mask for name in self.dropped}
         if not all(mask.numel() for mask in masks.values()): raise RuntimeError("Dropout has not been fitted: call fit(loader) first")
-        theta = super().sample(n_samples, seed, calibration)
+        theta, = super().sample_in_chunks(n_samples, seed, calibration)
         statistics = {name: values.expand(n_samples, *values.shape[1:]) for name, values in theta.statistics.items()}
         with seeded(seed, theta.values.device):
             drawn = {name: F.dropout(mask.new_ones(n_samples, *mask.shape), self.rate) for name, mask in masks.items()}
-        return WeightSamples(theta.values.expand(n_samples, -1), theta.layout, statistics | drawn)
+        yield WeightSamples(theta.values.expand(n_samples, -1), theta.layout, statistics | drawn)
 
     def _make_room(self, tensors: dict[str, Tensor]) -> None:
         super()._make_room(tensors)

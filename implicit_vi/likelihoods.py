@@ -94,7 +94,11 @@ class Categorical(nn.Module):
     ) -> Uncertainty:     # entropies `(B,)` or `(B, ...)`
         p = outputs.softmax(2)
         mean = p.mean(0)
-        return _of_entropies(mean, torch.special.entr(mean).sum(1), torch.special.entr(p).sum(2).mean(0))
+        return _of_entropies(mean, self.entropy(mean), torch.special.entr(p).sum(2).mean(0))
+
+    def entropy(self, p: Tensor) -> Tensor:
+        "Of probabilities `(B, K)` or `(B, K, ...)`, nats, `(B,)` or `(B, ...)`."
+        return torch.special.entr(p).sum(1)
 
 # %% ../nbs/10_likelihoods.ipynb #60f1d5ab
 class Bernoulli(nn.Module):
@@ -117,8 +121,11 @@ class Bernoulli(nn.Module):
     ) -> Uncertainty:     # entropies of each answer, as the mean `(B, K)` or `(B, K, ...)`
         p = outputs.sigmoid()
         mean = p.mean(0)
-        def entropy(p): return torch.special.entr(p) + torch.special.entr(1 - p)
-        return _of_entropies(mean, entropy(mean), entropy(p).mean(0))
+        return _of_entropies(mean, self.entropy(mean), self.entropy(p).mean(0))
+
+    def entropy(self, p: Tensor) -> Tensor:
+        "Of each answer, nats, in the shape of its probabilities of 1."
+        return torch.special.entr(p) + torch.special.entr(1 - p)
 
 # %% ../nbs/10_likelihoods.ipynb #14696140
 class GaussianPrediction(NamedTuple):

@@ -153,10 +153,10 @@ class NUTS(Ensemble):
         self.sampled.fill_(True)
         if parameters: vector_to_parameters(draws.mean(0)[m:], parameters)
 
-    def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
-        "So many of the draws, of all chains, chosen at random; all of them where there are fewer."
+    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
+        "So many of the draws, of all chains, chosen at random, or all where there are fewer; some at a time."
         if not self.sampled: raise RuntimeError("NUTS has not been fitted: call fit(loader) first")
-        return super().sample(n_samples, seed, calibration)
+        return super().sample_in_chunks(n_samples, seed, calibration)
 
     def _make_room(self, tensors: dict[str, Tensor]) -> None:
         super()._make_room(tensors)
