@@ -9,8 +9,9 @@ from .generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MM
 from .likelihoods import Bernoulli, Categorical, Gaussian
 from .linearise import linearise
 from .noise import Affine, Noise
-from .posterior import ImplicitPosterior, WeightSamples
+from .posterior import ImplicitPosterior
 from .reparameterise import Reparameterised
+from .samples import WeightSamples
 from .training import ELBO, fit
 
 __all__ = [

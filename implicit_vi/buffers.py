@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['normalisations', 'statistics_names', 'measuring', 'singular_vectors', 'DrawnNorm', 'drawn_spectral_norms',
-           'drawn_vectors', 'set_iterations', 'put_buffers', 'written_buffers', 'kept_buffers', 'KeptBuffers']
+           'drawn_vectors', 'set_iterations', 'parameters_back', 'put_buffers', 'written_buffers', 'kept_buffers',
+           'KeptBuffers']
 
 # %% ../nbs/04b_buffers.ipynb #buffer02
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -72,6 +74,7 @@ class DrawnNorm(NamedTuple):
     weight: str      # name of the weight
     iterations: int  # that it makes at each pass in training
 
+# %% ../nbs/04b_buffers.ipynb #buffe16b
 def drawn_spectral_norms(
     module: nn.Module,         # a network from which weights have been taken out
     weights: Collection[str],  # their names
@@ -89,6 +92,7 @@ def drawn_spectral_norms(
             found.append(DrawnNorm(f"{name}.{i}", drawn[0], norm.n_power_iterations))
     return found
 
+# %% ../nbs/04b_buffers.ipynb #buffe16d
 def drawn_vectors(
     module: nn.Module,           # the network
     norms: Iterable[DrawnNorm],  # some of its normalisations
@@ -102,6 +106,7 @@ def drawn_vectors(
         vectors[f"{name}._u"], vectors[f"{name}._v"] = singular_vectors(matrices, norm._u)
     return vectors
 
+# %% ../nbs/04b_buffers.ipynb #buffe16f
 def set_iterations(
     module: nn.Module,        # a network
     numbers: dict[str, int],  # name of a spectral normalisation → power iterations at each pass in training
@@ -110,6 +115,20 @@ def set_iterations(
     for name, number in numbers.items():
         norm: Any = module.get_submodule(name)
         norm.n_power_iterations = number
+
+# %% ../nbs/04b_buffers.ipynb #putback1
+def parameters_back(
+    module: nn.Module,         # from which weights have been taken out
+    named: dict[str, Tensor],  # name of a buffer → weights
+) -> nn.Module:                # a copy that shares nothing with it
+    "An ordinary module again: these weights are parameters in place of the buffers of their names."
+    whole = deepcopy(module)
+    weights = {id(whole.get_buffer(name)): nn.Parameter(value.detach().clone()) for name, value in named.items()}
+    for owner in whole.modules():
+        for leaf in [name for name, buffer in owner._buffers.items() if id(buffer) in weights]:
+            parameter = weights[id(owner._buffers.pop(leaf))]
+            owner.register_parameter(leaf, parameter)
+    return whole
 
 # %% ../nbs/04b_buffers.ipynb #buffer22
 def put_buffers(

@@ -71,8 +71,8 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 def _predict(given: argparse.Namespace) -> None:
     trained = load_trained(given.model, given.device)
-    found = predictions(trained, _rows_for(trained, given), given.n_samples, given.seed)
-    _whole(given.out, lambda file: np.savez(file, **found))  # type: ignore[arg-type]
+    found: dict[str, Any] = predictions(trained, _rows_for(trained, given), given.n_samples, given.seed)
+    _whole(given.out, lambda file: np.savez(file, **found))
     print(f"{given.out}: {', '.join(f'{name} {array.shape}' for name, array in found.items())}")
 
 # %% ../nbs/34a_commands.ipynb #cmdtext1

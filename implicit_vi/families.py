@@ -63,8 +63,19 @@ def _student_cdf(t: Tensor, df: Tensor) -> Tensor:
     mean = sum(w / 2 * (end * ((1 + x) / 2) / df.sqrt()).cos()**(df - 1) for x, w in zip(_NODES.tolist(), _WEIGHTS.tolist()))
     return .5 + _log_peak(df).exp().to(t) * end * mean
 
+# %% ../nbs/10a_families.ipynb #stu0004a
+class _Scaled(Regression):
+    "A likelihood with a scale, that warns once where it is fixed and the targets are far from unit scale."
+    learn_scale: bool
+    told = False
+
+    def _check_targets(self, outputs: Tensor, y: Tensor) -> None:
+        _check_shapes(outputs, y, outputs.shape[1:])
+        _check_numbers(y)
+        if not (self.learn_scale or self.told): self.told = _tell_of_scale(y)
+
 # %% ../nbs/10a_families.ipynb #stu00004
-class StudentT(Regression):
+class StudentT(_Scaled):
     """Student's t around the outputs, for data with outliers. Scale and degrees of freedom are one number or one for each output.
 
     Warns where the scale is fixed and the targets are far from unit scale. Raises `ValueError` for a scale or degrees of freedom that are
@@ -79,7 +90,7 @@ class StudentT(Regression):
         super().__init__()
         _hold_positive(self, "df", df, learn_df, "degrees of freedom")
         _hold_positive(self, "scale", scale, learn_scale, "scale")
-        self.learn_scale, self.told = learn_scale, False
+        self.learn_scale = learn_scale
 
     @property
     def df(self) -> Tensor:
@@ -95,12 +106,10 @@ class StudentT(Regression):
         outputs: Tensor,  # locations, `(S, B, K)` or `(S, B, K, ...)`
         y: Tensor,        # targets, `(B, K)` or `(B, K, ...)`
     ) -> Tensor:          # nats, `(S, B)`
-        _check_shapes(outputs, y, outputs.shape[1:])
-        _check_numbers(y)
-        if not (self.learn_scale or self.told): self.told = _tell_of_scale(y)
+        self._check_targets(outputs, y)
         df, scale = _by_output(self.df, outputs), _by_output(self.scale, outputs)
-        peak = _log_peak(df).to(outputs.dtype) - scale.log()
-        return (peak - (df + 1) / 2 * ((y - outputs)**2 / (df * scale**2)).log1p()).flatten(2).sum(-1)
+        kernel = (df + 1) / 2 * ((y - outputs)**2 / (df * scale**2)).log1p()
+        return (_log_peak(df).to(outputs.dtype) - scale.log() - kernel).flatten(2).sum(-1)
 
     def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         "Mean and variance of the targets under each draw; the variance is infinite for two degrees of freedom or fewer."

@@ -100,9 +100,9 @@ class Laplace(MAP):
         mode = self.posterior.values[0].detach()
         self.posterior = CurvatureNormal(mode, _curvature(self, mode, loader, settings["num_data"])).to(mode)
 
-    def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
+    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
         if not isinstance(self.posterior, CurvatureNormal): raise RuntimeError("Laplace has not been fitted: call fit(loader) first")
-        return super().sample(n_samples, seed, calibration)
+        return super().sample_in_chunks(n_samples, seed, calibration)
 
     def _run(self, values: Tensor, x: Tensor, statistics: dict[str, Tensor]) -> Tensor:
         if not self.linearised: return super()._run(values, x, statistics)

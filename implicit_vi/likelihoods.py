@@ -50,6 +50,15 @@ class Uncertainty(NamedTuple):
 def _of_entropies(mean: Tensor, total: Tensor, aleatoric: Tensor) -> Uncertainty:
     return Uncertainty(mean, (total - aleatoric).clamp_min(0), aleatoric, total)
 
+# %% ../nbs/10_likelihoods.ipynb #classes1
+def _check_classes(outputs: Tensor, y: Tensor) -> None:
+    "Raise `ValueError` for fewer than two logits, and for targets that are no classes of theirs."
+    _check_shapes(outputs, y, outputs.shape[1:2] + outputs.shape[3:])
+    K = outputs.shape[2]
+    if K < 2: raise ValueError("classes need a logit each, and there is one: for yes or no take likelihood='bernoulli', targets (B, 1)")
+    if y.is_floating_point(): raise ValueError(f"classes must be integers, got {y.dtype}: convert with y.long()")
+    if _outside(y, 0, K - 1): raise ValueError(f"the network has {K} logits, so classes are 0 … {K - 1}; got {y.min()} … {y.max()}")
+
 # %% ../nbs/10_likelihoods.ipynb #f7edf3cf
 class Categorical(nn.Module):
     """Classes `0 … K-1` from logits, of each datum or of each of its pixels.
@@ -72,14 +81,11 @@ class Categorical(nn.Module):
         outputs: Tensor,  # logits, `(S, B, K)` or `(S, B, K, ...)`
         y: Tensor,        # classes, `(B,)` or `(B, ...)`, integer
     ) -> Tensor:          # nats, `(S, B)`, summed over pixels
-        _check_shapes(outputs, y, outputs.shape[1:2] + outputs.shape[3:])
-        K = outputs.shape[2]
-        if K < 2: raise ValueError("classes need a logit each, and there is one: for yes or no take likelihood='bernoulli', targets (B, 1)")
-        if y.is_floating_point(): raise ValueError(f"classes must be integers, got {y.dtype}: convert with y.long()")
-        if _outside(y, 0, K - 1): raise ValueError(f"the network has {K} logits, so classes are 0 … {K - 1}; got {y.min()} … {y.max()}")
+        _check_classes(outputs, y)
         chosen = y.long().expand(len(outputs), *y.shape).unsqueeze(2)
         log_prob, weights = outputs.log_softmax(2).gather(2, chosen), self.class_weights
         if weights is not None:
+            K = outputs.shape[2]
             if len(weights) != K: raise ValueError(f"there are {len(weights)} class_weights, and the network has {K} logits")
             if self.training: log_prob = log_prob * weights.to(log_prob)[chosen]
         return log_prob.flatten(2).sum(-1)
@@ -94,7 +100,11 @@ class Categorical(nn.Module):
     ) -> Uncertainty:     # entropies `(B,)` or `(B, ...)`
         p = outputs.softmax(2)
         mean = p.mean(0)
-        return _of_entropies(mean, torch.special.entr(mean).sum(1), torch.special.entr(p).sum(2).mean(0))
+        return _of_entropies(mean, self.entropy(mean), torch.special.entr(p).sum(2).mean(0))
+
+    def entropy(self, p: Tensor) -> Tensor:
+        "Of probabilities `(B, K)` or `(B, K, ...)`, nats, `(B,)` or `(B, ...)`."
+        return torch.special.entr(p).sum(1)
 
 # %% ../nbs/10_likelihoods.ipynb #60f1d5ab
 class Bernoulli(nn.Module):
@@ -117,8 +127,11 @@ class Bernoulli(nn.Module):
     ) -> Uncertainty:     # entropies of each answer, as the mean `(B, K)` or `(B, K, ...)`
         p = outputs.sigmoid()
         mean = p.mean(0)
-        def entropy(p): return torch.special.entr(p) + torch.special.entr(1 - p)
-        return _of_entropies(mean, entropy(mean), entropy(p).mean(0))
+        return _of_entropies(mean, self.entropy(mean), self.entropy(p).mean(0))
+
+    def entropy(self, p: Tensor) -> Tensor:
+        "Of each answer, nats, in the shape of its probabilities of 1."
+        return torch.special.entr(p) + torch.special.entr(1 - p)
 
 # %% ../nbs/10_likelihoods.ipynb #14696140
 class GaussianPrediction(NamedTuple):

@@ -38,8 +38,9 @@ class Mixture(Distribution):
         return Draw(torch.cat([d.theta for d in draws]), Entropy(torch.cat([d.entropy.value for d in draws]), {}))
 
     def _values(self, n_samples: int) -> Tensor:
-        "Weights, as many of each part as can be, in random order."
+        "Weights, as many of each part as can be, in random order; chance says which parts have one more."
         sizes = [len(indices) for indices in torch.arange(n_samples).tensor_split(len(self.parts))]
+        if n_samples % len(sizes): sizes = [sizes[k] for k in torch.randperm(len(sizes))]
         theta = torch.cat([part._values(n) for part, n in zip(self.parts, sizes) if n])
         return theta[torch.randperm(n_samples).to(theta.device)]
 

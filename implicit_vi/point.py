@@ -6,6 +6,7 @@
 __all__ = ['Points', 'Ensemble', 'MAP']
 
 # %% ../nbs/19_point.ipynb #0a3aab60
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from .bnn import BNN
 from .bounds import Entropy
-from .posterior import Distribution, Draw, WeightSamples
+from .posterior import Distribution, Draw
 from .random import seeded
 from .reparameterise import Layout
+from .samples import WeightSamples
 
 # %% ../nbs/19_point.ipynb #931d0a15
 class Points(Distribution):
@@ -37,6 +39,10 @@ class Points(Distribution):
         if n_samples >= len(self.values): return WeightSamples(self.values.detach().clone())
         with seeded(seed, self.values.device): chosen = torch.randperm(len(self.values))[:n_samples]
         return WeightSamples(self.values[chosen.to(self.values.device)])
+
+    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, chunk: int = 10) -> Iterator[WeightSamples]:
+        "The draws of `sample`, none of them twice, some at a time."
+        return map(WeightSamples, self.sample(n_samples, seed).values.split(chunk))
 
 # %% ../nbs/19_point.ipynb #a86af58c
 class Ensemble(BNN):

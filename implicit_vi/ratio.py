@@ -47,9 +47,8 @@ class Contrast(NoisyGenerator):
     ):
         super().__init__(generator, noise)
         self.adaptive, self.n_contrast = adaptive, n_contrast
-        m = generator.num_weights
-        self.register_buffer("centre", torch.zeros(m))
-        self.register_buffer("scale", torch.full((m,), contrast_sd))
+        self.register_buffer("centre", torch.zeros(generator.num_weights))
+        self.register_buffer("scale", torch.full((generator.num_weights,), contrast_sd))
         self.register_buffer("begun", torch.tensor(False))
         self.centre: Tensor
         self.scale: Tensor

@@ -114,6 +114,12 @@ def _log_joint(model: Any, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
         return log_likelihood + model.prior.log_prob(q[None, :m])[0] - (q[m:] / model.likelihood_sd).square().sum() / 2
     return log_joint
 
+# %% ../nbs/23_samplers.ipynb #nutstart
+def _with_parameters(modes: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    "Where chains start: modes of the weights `(M, m)`, and after them the parameters of the likelihood, `(M, m + n)`."
+    free = parameters_to_vector(parameters).detach() if parameters else modes.new_zeros(0)
+    return torch.cat([modes, free.expand(len(modes), -1)], 1)
+
 # %% ../nbs/23_samplers.ipynb #0de036a5
 class NUTS(Ensemble):
     """The no-U-turn sampler from several modes, for small networks and few data; `chains` holds all draws after `fit`.
@@ -148,8 +154,7 @@ class NUTS(Ensemble):
         super().finish(loader, settings)
         x, y = (torch.cat(parts) for parts in zip(*loader))
         modes, parameters = self.posterior.values.detach(), list(self.likelihood.parameters())
-        free = parameters_to_vector(parameters).detach() if parameters else modes.new_zeros(0)
-        starts = torch.cat([modes, free.expand(len(modes), -1)], 1)
+        starts = _with_parameters(modes, parameters)
         chunk, self.network.chunk_size = self.network.chunk_size, 1
         self.chains = nuts(_log_joint(self, x, y), starts, seed=int(torch.randint(2**31, ())), **self.chain_settings)
         self.network.chunk_size = chunk
@@ -158,10 +163,10 @@ class NUTS(Ensemble):
         self.sampled.fill_(True)
         if parameters: vector_to_parameters(draws.mean(0)[m:], parameters)
 
-    def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
-        "So many of the draws, of all chains, chosen at random; all of them where there are fewer."
+    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
+        "So many of the draws, of all chains, chosen at random, or all where there are fewer; some at a time."
         if not self.sampled: raise RuntimeError("NUTS has not been fitted: call fit(loader) first")
-        return super().sample(n_samples, seed, calibration)
+        return super().sample_in_chunks(n_samples, seed, calibration)
 
     def _make_room(self, tensors: dict[str, Tensor]) -> None:
         super()._make_room(tensors)

@@ -99,9 +99,9 @@ class SWAG(MAP):
             snapshots.add(self.posterior.values[0].detach().clone())
         self.posterior, self.history = snapshots.normal(), history
 
-    def sample(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
+    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
         if not isinstance(self.posterior, LowRankNormal): raise RuntimeError("SWAG has not been fitted: call fit(loader) first")
-        return super().sample(n_samples, seed, calibration)
+        return super().sample_in_chunks(n_samples, seed, calibration)
 
     def _make_room(self, tensors: dict[str, Tensor]) -> None:
         super()._make_room(tensors)

@@ -16,7 +16,7 @@ FLOORS = dict(
     data=1, plots=1, together=3,
     # networks of weights
     layers=0, batching=0, shared=0, buffers=0,
-    reparameterise=1, linearise=1,
+    reparameterise=1, linearise=1, samples=2,
     generators=2,
     architectures=3,
     # what is assumed, and what is climbed
