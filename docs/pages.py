@@ -20,8 +20,8 @@ SECTIONS = {
         ["18a_convert", "use_classification", "use_regression", "use_likelihoods", "use_last_layer", "use_out_of_distribution", "use_large",
          "use_density", "use_draws", "use_saving", "use_*"]),
     "Reproduce": ("The paper, claim by claim: what was run, and what came out.",
-        ["paper", "results_toy", "results_uci", "results_mnist", "results_cifar", "results_correlation", "results_scaling", "results_*",
-         "use_cluster", "exp_*"]),
+        ["paper", "results_toy", "results_uci", "results_mnist", "results_cifar", "results_correlation", "results_vae",
+         "results_scaling", "results_*", "use_cluster", "exp_*"]),
     "Laboratory": ("What the experiments are made of: metrics, networks, data, figures, and how runs are recorded.", ["2[6-9]*", "3*"]),
 }
 REFERENCE = "Every public name: signature, shapes, errors, source, an example."
