@@ -72,7 +72,7 @@ def _check_features(network: Reparameterised, head: nn.Module, entry: str, x: An
         whole, alone = functional_call(network.module, weights, (x,)), functional_call(head, weights, (features,))
     if not torch.allclose(in_training, features, rtol=1e-3, atol=1e-4):
         raise ValueError(f"the body computes other features in training than in evaluation; in training mode: {', '.join(restless[:4])}. "
-                         "Give the model a network in evaluation mode, and without dropout in its body")
+                         "Put these into evaluation mode, as by model.network.module.eval(), or train the whole network with bnn.fit")
     if whole.shape != alone.shape or not torch.allclose(whole, alone, rtol=1e-3, atol=1e-4):
         raise ValueError(f"the network cannot be cut at {entry}: its outputs are not made from the inputs of {entry} alone, or not by it. "
                          "End it with an nn.Sequential of what is random and what follows, or train the whole network with bnn.fit")
