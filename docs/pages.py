@@ -17,8 +17,8 @@ FOLD = 40  # an exported cell of more lines is folded
 SECTIONS = {
     "Understand": ("The method in order, from an idea in thirty lines to every method by name, as notebooks that build it.", ["*"]),
     "Use": ("Recipes: your own network, its last layer, regression, counts and other targets, strange inputs, your own density, files.",
-        ["18a_convert", "use_classification", "use_regression", "use_likelihoods", "use_last_layer", "use_out_of_distribution", "use_large",
-         "use_density", "use_draws", "use_saving", "use_*"]),
+        ["18a_convert", "use_classification", "use_regression", "use_likelihoods", "use_last_layer", "18b_features",
+         "use_out_of_distribution", "use_large", "use_density", "use_draws", "use_saving", "use_*"]),
     "Reproduce": ("The paper, claim by claim: what was run, and what came out.",
         ["paper", "results_toy", "results_uci", "results_mnist", "results_cifar", "results_correlation", "results_vae",
          "results_scaling", "results_*", "use_cluster", "exp_*"]),

@@ -5,6 +5,7 @@ from .bnn import BNN, ImplicitBNN
 from .bounds import exact_logdet, smallest_singular_value, stochastic_logdet
 from .convert import dnn_to_bnn
 from .families import HeteroscedasticGaussian, Poisson, StudentT
+from .features import on_features
 from .generators import CorreMMGenerator, IndependentGenerator, MLPGenerator, MMGenerator
 from .likelihoods import Bernoulli, Categorical, Gaussian
 from .linearise import linearise
@@ -18,4 +19,4 @@ __all__ = [
     "Affine", "BNN", "Bernoulli", "Categorical", "CorreMMGenerator", "ELBO", "Gaussian", "HeteroscedasticGaussian", "ImplicitBNN",
     "ImplicitPosterior", "IndependentGenerator", "MLPGenerator", "MMGenerator", "Noise", "Poisson", "Reparameterised", "StudentT",
     "WeightSamples", "derive_generator", "dnn_to_bnn", "exact_logdet", "fit", "linearise", "load_generator", "make_generator",
-    "smallest_singular_value", "stochastic_logdet"]
+    "on_features", "smallest_singular_value", "stochastic_logdet"]

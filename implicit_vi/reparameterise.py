@@ -108,6 +108,8 @@ def chosen_layout(
     patterns = [stochastic] if isinstance(stochastic, str) else stochastic
     return Layout({n: parameters[n].shape for n in _free(parameters, aliases, patterns)})
 
+def _tensors(module: nn.Module, **how: Any) -> list: return [*module.named_parameters(**how), *module.named_buffers(**how)]
+
 def _taken_out(module: nn.Module, patterns: Sequence[str]) -> Layout:
     "Turn the parameters that the globs choose into buffers, where weights from outside can take their place; returns their layout."
     parameters, layout = dict(module.named_parameters()), chosen_layout(module, patterns)
@@ -162,6 +164,7 @@ class WithoutWeights(nn.Module):
         self.spectral = drawn_spectral_norms(self.module, self.layout.shapes)
         set_iterations(self.module, {norm.name: 0 for norm in self.spectral})  # for each draw comes with its vectors
         self.num_weights = self.layout.num_weights
+        self.tied = len(_tensors(self.module, remove_duplicate=False)) > len(_tensors(self.module))  # which to look for takes long
         if not module.training: _train_what_learns(self.module, self.layout)
 
     @property
@@ -220,7 +223,7 @@ class Measured(WithoutWeights):
         if known or not self.buffer_names or torch._C._functorch.maybe_get_level(theta) not in (-1, None): return
         noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0)).to(theta)
         settings = [self.layout.unflatten(t.detach()) for t in (theta, theta + (theta.abs().mean() + 1e-3) * noise)]
-        self.settled = kept_buffers(self.module, settings, lambda: _called(self.module, {}, x))
+        self.settled = kept_buffers(self.module, settings, lambda: _called(self, {}, x))
         self.tried = self.training
 
 # %% ../nbs/05_reparameterise.ipynb #159a1066
@@ -269,9 +272,9 @@ def _state(network: "Measured", theta: Tensor) -> dict[str, Tensor]:
     weights = network.layout.unflatten(theta)
     return {**weights, **_copied_buffers(network, len(theta)), **drawn_vectors(network.module, network.spectral, weights)}
 
-def _called(module: nn.Module, state: dict[str, Tensor], x: Any) -> Tensor:
+def _called(network: WithoutWeights, state: dict[str, Tensor], x: Any) -> Tensor:
     "The outputs of a module. Raises `ValueError` for an input that it does not take, or outputs that are not one tensor."
-    try: outputs = functional_call(module, state, (x,))
+    try: outputs = functional_call(network.module, state, (x,), tie_weights=network.tied)
     except TypeError as e:
         if isinstance(x, Tensor): raise
         raise ValueError(f"the network does not take a {type(x).__name__}, as x of a batch (x, y), for its one input ({e}): "
@@ -281,14 +284,14 @@ def _called(module: nn.Module, state: dict[str, Tensor], x: Any) -> Tensor:
 
 def _run_samples(network: "Measured", state: dict[str, Tensor], x: Any) -> Tensor:
     "Outputs of the network for every sample of its weights and buffers, `(S, B, ...)`."
-    def run(draw): return kept.call(lambda copies: _called(network.module, {**draw, **copies}, x))
+    def run(draw): return kept.call(lambda copies: _called(network, {**draw, **copies}, x))
     if network.chunk_size != 1:
         kept = KeptBuffers(network.module, network.settled or ())
         with BatchingRules(): return vmap(run, randomness="different", chunk_size=network.chunk_size)(state)
     draws = [{name: values[i] for name, values in state.items()} for i in range(len(next(iter(state.values()))))]
     with shared_work(network.module, state, x):
         kept = KeptBuffers(network.module, network.settled or ())
-        def run_shared(draw): return kept.call(lambda _: _called(network.module, draw, x))
+        def run_shared(draw): return kept.call(lambda _: _called(network, draw, x))
         try: return torch.stack([run_shared(draw) for draw in draws])
         except CannotShare: kept.undo()
     kept = KeptBuffers(network.module, network.settled or ())

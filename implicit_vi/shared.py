@@ -88,8 +88,8 @@ def _whole_modules(module: nn.Module, random: set[str]) -> list[nn.Module]:
 
 @contextmanager
 def _taken_whole(shared: SharedWork) -> Iterator[None]:
-    "A block in which those parts compute once for the inputs that are known."
-    parts = _whole_modules(shared.module, shared.random)
+    "A block in which those parts that are in evaluation mode compute once for the inputs that are known."
+    parts = [part for part in _whole_modules(shared.module, shared.random) if not any(m.training for m in part.modules())]
     originals = [(part, part.__dict__.get("forward")) for part in parts]
     for part in parts: part.forward = partial(_forward_once, shared, part, part.forward)
     try: yield
@@ -101,9 +101,9 @@ def _taken_whole(shared: SharedWork) -> Iterator[None]:
 # %% ../nbs/04a_shared.ipynb #shared011
 def _forward_once(shared: SharedWork, part: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Any:
     "The forward pass of a part, kept where its inputs are known."
-    leaves = tree_leaves((args, kwargs))
+    plain = not kwargs and all(isinstance(arg, Tensor) for arg in args)  # the most frequent, for which trees take long
+    leaves = list(args) if plain else tree_leaves((args, kwargs))
     if any(isinstance(leaf, Tensor) and id(leaf) not in shared.known for leaf in leaves): return forward(*args, **kwargs)
-    if any(m.training for m in part.modules()): return forward(*args, **kwargs)
     def compute():
         with torch._C.DisableTorchFunction(): return forward(*args, **kwargs)
     return shared._once((id(part), *map(_identity, leaves)), compute)
