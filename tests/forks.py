@@ -17,7 +17,8 @@ from nbdev.config import get_config
 
 ROOT = Path(__file__).resolve().parent.parent
 # the second is what the first step of an optimiser imports, for some seconds; Pyro is not here: it switches checks of distributions off
-NEEDED = ("torch.func", "torch._dynamo", "matplotlib.pyplot", "seaborn", "scipy.stats", "sklearn.datasets", "torchvision", "papermill", "zuko")
+NEEDED = ("torch.func", "torch._dynamo", "matplotlib.pyplot", "seaborn", "scipy.stats", "sklearn.datasets", "torchvision",
+          "papermill", "zuko")
 
 
 class Counts:
