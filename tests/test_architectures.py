@@ -241,6 +241,7 @@ print(Path(implicit_vi.__file__).parent, len(known_architectures()), generator.n
 """
 
 
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="builds and installs a wheel: make test-all")
 def test_a_wheel_brings_the_files(tmp_path):
     source = tmp_path/"source"
     source.mkdir()

@@ -36,7 +36,7 @@ def test_parameters_are_in_one_cell(notebook):
 
 # even less than the quick profile, for every test run; the weekly job runs that profile as it is
 LESS = {"exp_cifar": dict(dataset="digits", epochs=1, train_images=256, test_images=100, samples=2),
-        "exp_mnist": dict(epochs=2, train_images=1000, test_images=300, samples=5),
+        "exp_mnist": dict(epochs=1, train_images=600, test_images=300, samples=5),
         "exp_correlation": dict(steps=60, draws=20, image_epochs=3, train_images=500, samples=400),
         "exp_pretrained": dict(epochs=5, more_epochs=1, last_epochs=1, train_images=600),
         "exp_scaling": dict(largest=100_000, images=16, latents=1, changes="[nothing]")}
