@@ -16,9 +16,8 @@ import pytest
 from nbdev.config import get_config
 
 ROOT = Path(__file__).resolve().parent.parent
-# the second is what the first step of an optimiser imports, for some seconds; Pyro is not here: it switches checks of distributions off
-NEEDED = ("torch.func", "torch._dynamo", "matplotlib.pyplot", "seaborn", "scipy.stats", "sklearn.datasets", "torchvision",
-          "papermill", "zuko")
+# the second is what the first step of an optimiser imports, for some seconds; Pyro and zuko are not here: they switch checks off
+NEEDED = ("torch.func", "torch._dynamo", "matplotlib.pyplot", "seaborn", "scipy.stats", "sklearn.datasets", "torchvision", "papermill")
 
 
 class Counts:
