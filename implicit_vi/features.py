@@ -80,8 +80,9 @@ def _check_features(network: Reparameterised, head: nn.Module, entry: str, x: An
 # %% ../nbs/18b_features.ipynb #featdat1
 def _check_repeatable(loader: DataLoader) -> None:
     "Raise `ValueError` for a data set that gives other inputs when it is asked again."
-    rows = range(min(8, len(loader.dataset)))  # type: ignore[arg-type]
-    first, again = (tree_leaves([loader.dataset[i] for i in rows]) for _ in range(2))
+    dataset: Any = loader.dataset
+    rows = range(min(8, len(dataset)))
+    first, again = (tree_leaves([dataset[i] for i in rows]) for _ in range(2))
     if not all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(first, again)):
         raise ValueError("the data set gives other inputs when it is asked again: take its random augmentation out, "
                          "or train the whole network with bnn.fit")

@@ -71,7 +71,7 @@ def _read_cifar(paths: Sequence[Path]) -> list[np.ndarray]:
     with tarfile.open(paths[0]) as archive:
         members = {PurePosixPath(m.name).name: m for m in archive.getmembers() if m.isfile()}
         for part in (("data_batch_", "train"), ("test",)):
-            batches = [pickle.load(archive.extractfile(members[n]), encoding="latin1")  # type: ignore[arg-type]
+            batches = [pickle.load(archive.extractfile(members[n]), encoding="latin1")  # type: ignore[arg-type]  # these are files
                        for n in sorted(members) if n.startswith(part)]
             arrays.append(np.concatenate([b["data"] for b in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
             arrays.append(np.concatenate([b.get("fine_labels") or b["labels"] for b in batches]).astype(np.uint8))
@@ -90,9 +90,9 @@ def _read_notmnist(paths: Sequence[Path]) -> list[np.ndarray]:
     from PIL import Image, UnidentifiedImageError
     images, labels = [], []
     with tarfile.open(paths[0]) as archive:
-        for m in sorted((m for m in archive.getmembers() if m.name.endswith(".png")), key=lambda m: m.name):
+        for m in sorted((m for m in archive.getmembers() if m.isfile() and m.name.endswith(".png")), key=lambda m: m.name):
             with contextlib.suppress(UnidentifiedImageError):
-                images.append(np.asarray(Image.open(archive.extractfile(m)).convert("L")))  # type: ignore[arg-type]
+                images.append(np.asarray(Image.open(archive.extractfile(m)).convert("L")))  # type: ignore[arg-type]  # a file
                 labels.append("ABCDEFGHIJ".index(PurePosixPath(m.name).parent.name))
     return _all_test(images, labels)
 
