@@ -65,8 +65,25 @@ def _kind(likelihood: nn.Module) -> str:
     if isinstance(likelihood, Gaussian) and likelihood.sd.numel() == 1: return "regression"
     raise ValueError(f"laplace-torch knows classes without weights and a Gaussian with one noise, got {type(likelihood).__name__}")
 
+# %% ../nbs/21_laplace.ipynb #atmode02
+class AtMode(MAP):
+    "A point until `fit` has ended, and a normal by the curvature there afterwards."
+    def begin(self) -> None:
+        "Go back to the mode, where an earlier `fit` has put a normal."
+        if isinstance(self.posterior, CurvatureNormal): self.posterior = Points(self.posterior.mode[None])
+
+    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
+        if not isinstance(self.posterior, CurvatureNormal): raise RuntimeError("Laplace has not been fitted: call fit(loader) first")
+        return super().sample_in_chunks(n_samples, seed, calibration)
+
+    def _make_room(self, tensors: dict[str, Tensor]) -> None:
+        super()._make_room(tensors)
+        prefix = "posterior.factors."
+        factors = {n.removeprefix(prefix).replace("/", "."): t for n, t in tensors.items() if n.startswith(prefix)}
+        if factors: self.posterior = CurvatureNormal(tensors["posterior.mode"], factors).to(self.network.initial.device)
+
 # %% ../nbs/21_laplace.ipynb #e9e5ac3c
-class Laplace(MAP):
+class Laplace(AtMode):
     """A normal around the maximum of the posterior, from laplace-torch.
 
     Raises `ImportError` where it is missing, `ValueError` for a network whose last layer cannot be found, a likelihood other than classes
@@ -89,10 +106,6 @@ class Laplace(MAP):
             raise ValueError('Laplace takes all weights: leave `stochastic` out, and choose the last layer by subset="last_layer"')
         self.template, self.subset, self.structure, self.linearised = deepcopy(network), subset, structure, linearised
 
-    def begin(self) -> None:
-        "Go back to the mode, where an earlier `fit` has put a normal."
-        if isinstance(self.posterior, CurvatureNormal): self.posterior = Points(self.posterior.mode[None])
-
     def finish(self, loader: Any, settings: dict[str, Any]) -> None:
         "Measure the curvature, on the data as they are."
         loader = _as_they_are(loader)
@@ -100,20 +113,10 @@ class Laplace(MAP):
         mode = self.posterior.values[0].detach()
         self.posterior = CurvatureNormal(mode, _curvature(self, mode, loader, settings["num_data"])).to(mode)
 
-    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
-        if not isinstance(self.posterior, CurvatureNormal): raise RuntimeError("Laplace has not been fitted: call fit(loader) first")
-        return super().sample_in_chunks(n_samples, seed, calibration)
-
     def _run(self, values: Tensor, x: Tensor, statistics: dict[str, Tensor]) -> Tensor:
         if not self.linearised: return super()._run(values, x, statistics)
         at = self.posterior.mode.repeat(len(values), 1)
         return torch.stack(jvp(lambda theta: self.network(theta, x, statistics), (at,), (values - at,))).sum(0)
-
-    def _make_room(self, tensors: dict[str, Tensor]) -> None:
-        super()._make_room(tensors)
-        prefix = "posterior.factors."
-        factors = {n.removeprefix(prefix).replace("/", "."): t for n, t in tensors.items() if n.startswith(prefix)}
-        if factors: self.posterior = CurvatureNormal(tensors["posterior.mode"], factors).to(self.network.initial.device)
 
 # %% ../nbs/21_laplace.ipynb #3714c254
 def _laplace_torch() -> Any:

@@ -120,8 +120,30 @@ def _with_parameters(modes: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     free = parameters_to_vector(parameters).detach() if parameters else modes.new_zeros(0)
     return torch.cat([modes, free.expand(len(modes), -1)], 1)
 
+# %% ../nbs/23_samplers.ipynb #sampled2
+class Sampled(Ensemble):
+    "Points from which chains start, and the draws of all chains in their place after `fit`."
+    def __init__(self, *given: Any, **settings: Any):
+        super().__init__(*given, **settings)
+        self.register_buffer("sampled", torch.tensor(False))
+        self.sampled: Tensor
+
+    def begin(self) -> None:
+        "Go back to as many points as there are chains, where an earlier `fit` has put all draws."
+        if self.sampled: self.posterior = Points(self.posterior.values[:self.components].detach())
+        self.sampled.fill_(False)
+
+    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
+        "So many of the draws, of all chains, chosen at random, or all where there are fewer; some at a time."
+        if not self.sampled: raise RuntimeError(f"{type(self).__name__} has not been fitted: call fit(loader) first")
+        return super().sample_in_chunks(n_samples, seed, calibration)
+
+    def _make_room(self, tensors: dict[str, Tensor]) -> None:
+        super()._make_room(tensors)
+        if tensors["sampled"]: self.posterior = Points(tensors["posterior.values"]).to(self.network.initial)
+
 # %% ../nbs/23_samplers.ipynb #0de036a5
-class NUTS(Ensemble):
+class NUTS(Sampled):
     """The no-U-turn sampler from several modes, for small networks and few data; `chains` holds all draws after `fit`.
 
     Raises `RuntimeError` for draws before `fit`. Source: Hoffman & Gelman (2014).
@@ -140,14 +162,7 @@ class NUTS(Ensemble):
     ):
         super().__init__(network, likelihood, n_chains, **settings)
         self.likelihood_sd = likelihood_sd
-        self.register_buffer("sampled", torch.tensor(False))
-        self.sampled: Tensor
         self.chain_settings: dict[str, Any] = dict(n_samples=draws, warmup=warmup, max_tree_depth=max_tree_depth)
-
-    def begin(self) -> None:
-        "Go back to as many points as there are chains, where an earlier `fit` has put all draws."
-        if self.sampled: self.posterior = Points(self.posterior.values[:self.components].detach())
-        self.sampled.fill_(False)
 
     def finish(self, loader: Any, settings: dict[str, Any]) -> None:
         "Run the chains."
@@ -162,12 +177,3 @@ class NUTS(Ensemble):
         self.posterior = Points(draws[:, :m])
         self.sampled.fill_(True)
         if parameters: vector_to_parameters(draws.mean(0)[m:], parameters)
-
-    def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, calibration: Any = None) -> Any:
-        "So many of the draws, of all chains, chosen at random, or all where there are fewer; some at a time."
-        if not self.sampled: raise RuntimeError("NUTS has not been fitted: call fit(loader) first")
-        return super().sample_in_chunks(n_samples, seed, calibration)
-
-    def _make_room(self, tensors: dict[str, Tensor]) -> None:
-        super()._make_room(tensors)
-        if tensors["sampled"]: self.posterior = Points(tensors["posterior.values"]).to(self.network.initial)
