@@ -219,8 +219,10 @@ class ImplicitBNN(BNN):
         noise: float | Noise = Noise(),                               # widths that are learned, or one fixed, in the units of the weights
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",  # an estimator of the entropy
         entropy_samples: int | None = None,                           # draws of each step at which it is evaluated; all unless given
+        entropy_every: int = 1,                                       # steps of training from one evaluation of it to the next
         spread: float | None = 1e-2,                                  # initial variation of a weight, in units of what its layer needs
         **settings: Any,                                              # of `Bound`, such as prior, stochastic, components
     ):
-        family = partial(implicit_around, generator=generator, noise=noise, entropy=entropy, entropy_samples=entropy_samples, spread=spread)
+        family = partial(implicit_around, generator=generator, noise=noise, entropy=entropy, entropy_samples=entropy_samples,
+                         entropy_every=entropy_every, spread=spread)
         super().__init__(network, likelihood, family, **settings)

@@ -143,11 +143,12 @@ def implicit_around(
     noise: float | Noise = 1e-2,                                   # one fixed width in the units of the weights, or learned ones
     entropy: str | Callable[..., Entropy] = "stochastic_logdet",   # an estimator of the entropy
     entropy_samples: int | None = None,                            # draws of each step at which it is evaluated; all unless given
+    entropy_every: int = 1,                                        # steps of training from one evaluation of it to the next
     spread: float | None = 0.1,                                    # initial variation of a weight, in units of what its layer needs
 ) -> Any:
     "An implicit posterior that starts around given weights: the paper's where the noise is a number, else in units of its noise."
     sd = None if spread is None else spread * fan_in_sd(layout).to(start)
-    posterior = partial(ImplicitPosterior, entropy=entropy, entropy_samples=entropy_samples)
+    posterior = partial(ImplicitPosterior, entropy=entropy, entropy_samples=entropy_samples, entropy_every=entropy_every)
     if not isinstance(noise, Noise): return posterior(generator_around(layout, start, generator, sd), noise)
     widths = noise.widths(layout).to(start)
     in_units = generator_around(layout, torch.zeros_like(start), generator, None if sd is None else sd / widths.start)

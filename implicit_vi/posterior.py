@@ -18,6 +18,7 @@ from .architectures import make_generator
 from .bounds import Entropy, entropy_estimator
 from .files import load_tensors, save_tensors
 from .generators import Generator
+from .lazy import Lazy
 from .linearise import linearise
 from .random import seeded, standard_normal
 from .reparameterise import Layout
@@ -147,7 +148,7 @@ class _Density(nn.Module):
 class ImplicitPosterior(Distribution):
     """The distribution of $\\theta = g(z) + \\sigma\\varepsilon$ for standard normal $z$ `(d,)` and $\\varepsilon$ `(m,)`.
 
-    Raises `ValueError` for a noise or a number of latents that is not positive, or an estimator that does not exist.
+    Raises `ValueError` for a noise or a number of latents or steps that is not positive, or an estimator that does not exist.
     Source: Uppal et al. (2023).
     """
     generator: Any
@@ -157,6 +158,7 @@ class ImplicitPosterior(Distribution):
         noise: float = 1e-2,                                           # $\sigma$, in the units of the weights
         entropy: str | Callable[..., Entropy] = "stochastic_logdet",   # an estimator, by name or as a function `(J, sigma)`
         entropy_samples: int | None = None,                            # $K$, latents of a draw at which it is evaluated; all unless given
+        entropy_every: int = 1,                                        # steps of training from one evaluation of it to the next
     ):
         super().__init__()
         if not noise > 0: raise ValueError(f"the noise must be positive, got {noise}")
@@ -164,7 +166,8 @@ class ImplicitPosterior(Distribution):
             raise ValueError(f"the entropy needs at least one latent, got entropy_samples={entropy_samples}")
         if missing := [name for name in ("latent_dim", "num_weights") if not hasattr(generator, name)]:
             raise ValueError(f"a generator needs latent_dim and num_weights; {type(generator).__name__} has no {' and no '.join(missing)}")
-        self.generator, self.noise, self.estimator, self.entropy_samples = generator, noise, entropy_estimator(entropy), entropy_samples
+        self.generator, self.noise, self.entropy_samples = generator, noise, entropy_samples
+        self.estimator = entropy_estimator(entropy) if entropy_every == 1 else Lazy(entropy_every, entropy)
 
     def draw(self, n_samples: int, antithetic: bool = False) -> Draw:
         like = next(self.generator.parameters())

@@ -20,7 +20,7 @@ FLOORS = dict(
     generators=2,
     architectures=3,
     # what is assumed, and what is climbed
-    likelihoods=0, families=1, priors=3, bounds=2, training=2, starts=3,
+    likelihoods=0, families=1, priors=3, bounds=2, lazy=3, training=2, starts=3,
     # distributions over weights
     posterior=4,
     noise=5, mean_field=6, mixture=5, audit=6, flow=5, ratio=5, place=6, density=7,
