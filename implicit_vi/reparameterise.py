@@ -121,13 +121,14 @@ def _taken_out(module: nn.Module, patterns: Sequence[str]) -> Layout:
 
 # %% ../nbs/05_reparameterise.ipynb #modes002
 def _train_what_learns(module: nn.Module, layout: Layout) -> None:
-    "Training mode for all parts of a network but those whose parameters are all frozen."
-    def learns(part: nn.Module, prefix: str) -> bool:
-        own = list(part.parameters())
-        return not own or any(p.requires_grad for p in own) or any(name.startswith(prefix) for name in layout.shapes)
+    "Training mode for what learns, and for what has no parameters and comes after something that learns."
+    learners = {name.rpartition(".")[0] for name in [*layout.shapes, *(n for n, p in module.named_parameters() if p.requires_grad)]}
     module.train()
+    begun = False
     for name, part in module.named_modules():
-        if name and not learns(part, f"{name}."): part.eval()
+        begun = begun or name in learners
+        learns = any(f"{learner}.".startswith(f"{name}.") for learner in learners)
+        if name and not learns and (not begun or [*part.parameters()]): part.eval()
 
 # %% ../nbs/05_reparameterise.ipynb #copied02
 def _copied(module: nn.Module) -> nn.Module:
