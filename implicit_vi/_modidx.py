@@ -610,6 +610,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'implicit_vi.likelihoods._where_it_reaches': ( 'likelihoods.html#_where_it_reaches',
                                                                                         'implicit_vi/likelihoods.py'),
                                          'implicit_vi.likelihoods.likelihood_named': ( 'likelihoods.html#likelihood_named',
+                                                                                       'implicit_vi/likelihoods.py'),
+                                         'implicit_vi.likelihoods.log_prob_of_each': ( 'likelihoods.html#log_prob_of_each',
                                                                                        'implicit_vi/likelihoods.py')},
             'implicit_vi.linearise': { 'implicit_vi.linearise.Linearisation': ('linearise.html#linearisation', 'implicit_vi/linearise.py'),
                                        'implicit_vi.linearise._over_leading': ('linearise.html#_over_leading', 'implicit_vi/linearise.py'),

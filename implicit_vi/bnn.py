@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .bounds import Entropy
 from .files import load_tensors
-from .likelihoods import likelihood_named
+from .likelihoods import likelihood_named, log_prob_of_each
 from .mixture import Family, distribution_around
 from .noise import Noise, implicit_around
 from .posterior import Make
@@ -83,7 +83,7 @@ class Bound(Assembled):
         if num_data < size: raise ValueError(f"num_data is the size of the training set; {num_data} is less than the batch of {size}")
         x, y = batch
         theta, entropy = self.posterior.draw(n_samples, self.antithetic)
-        log_likelihood = self.likelihood.log_prob(self.network(theta, x), y).mean()
+        log_likelihood = log_prob_of_each(self.likelihood, self.network(theta, x), y, len(theta)).mean()
         log_prior = self.prior.log_prob(theta).mean()
         return ELBO(log_likelihood, log_prior / num_data, entropy.value.mean() / num_data, self.prior_weight, self.entropy_weight)
 

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['LIKELIHOODS', 'Uncertainty', 'Categorical', 'Bernoulli', 'GaussianPrediction', 'Regression', 'Gaussian',
-           'likelihood_named']
+           'likelihood_named', 'log_prob_of_each']
 
 # %% ../nbs/10_likelihoods.ipynb #9e548f14
 import warnings
 from collections.abc import Callable, Sequence
 from math import log, pi
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -276,3 +276,18 @@ def likelihood_named(
         raise ValueError(f"the likelihood must be one of {', '.join(LIKELIHOODS)} or a module with log_prob(outputs, y) and "
                          f"predictive(outputs), got {choice!r}")
     return choice
+
+# %% ../nbs/10_likelihoods.ipynb #ofeach01
+def log_prob_of_each(
+    likelihood: Any,        # a module with `log_prob(outputs, y)`
+    outputs: Any,           # of the network, for $S$ draws
+    y: Tensor,              # targets of $B$ data
+    n_samples: int,         # $S$
+) -> Tensor:                # nats, `(S, B)`
+    "The log density of each datum under each draw. Raises `ValueError` for a likelihood that gives anything else."
+    found = likelihood.log_prob(outputs, y)
+    if isinstance(found, Tensor) and found.shape == (n_samples, len(y)): return found
+    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    raise ValueError(f"log_prob of {type(likelihood).__name__} must give one number for each draw and datum, {(n_samples, len(y))}, "
+                     f"got {shape}: "
+                     "sum over what belongs to one datum, and not over the data")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from .likelihoods import GaussianPrediction, Uncertainty, _of_entropies
+from .likelihoods import GaussianPrediction, Uncertainty, _of_entropies, log_prob_of_each
 from .posterior import Stored
 from .reparameterise import Reparameterised, evaluating
 from .samples import WeightSamples
@@ -134,7 +134,8 @@ class Averaging(Drawn):
         def of_chunk(theta):
             rows = zip(x.split(batch_size), y.to(theta.values.device).split(batch_size))
             with evaluating(self):
-                log_prob = torch.cat([self.likelihood.log_prob(self.outputs(inputs, theta), targets) for inputs, targets in rows], 1)
+                log_prob = torch.cat([log_prob_of_each(self.likelihood, self.outputs(inputs, theta), targets, len(theta))
+                                      for inputs, targets in rows], 1)
             return log_prob.logsumexp(0) - log(len(theta))
         def mixed(first, second, share): return torch.logaddexp(first + log1p(-share), second + log(share))
         return _over_all(mixed, self._over_chunks(of_chunk, x, n_samples, seed, calibration, theta))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.func import grad_and_value
 
+from .likelihoods import log_prob_of_each
 from .point import Ensemble, Points
 
 # %% ../nbs/23_samplers.ipynb #d02691c7
@@ -110,7 +111,7 @@ def _log_joint(model: Any, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
     sizes = [p.numel() for p in learned.values()]
     def log_joint(q):
         for (name, p), values in zip(learned.items(), q[m:].split(sizes)): setattr(likelihood, name, values.reshape(p.shape))
-        log_likelihood = likelihood.log_prob(model.network(q[None, :m], x), y).sum()
+        log_likelihood = log_prob_of_each(likelihood, model.network(q[None, :m], x), y, 1).sum()
         return log_likelihood + model.prior.log_prob(q[None, :m])[0] - (q[m:] / model.likelihood_sd).square().sum() / 2
     return log_joint
 
