@@ -6,6 +6,7 @@
 __all__ = ['BatchingRules']
 
 # %% ../nbs/04_batching.ipynb #dcd5da25
+from functools import reduce
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class _ConvolutionsOfSamples(torch.autograd.Function):
         if b is not None: b = b.expand(n, -1) if dims[2] is None else b.movedim(dims[2], 0)
         shared = dims[0] is None
         channels, offsets = w.flatten(0, 1), None if b is None else b.flatten()
-        if shared and x.shape[-3] == 1 and _pair(dilation) == (1, 1) and padding != "same":
+        if shared and x.shape[-3] == 1 and _pair(dilation) == (1, 1) and padding != "same" and torch.is_grad_enabled():
             y = F.linear(_windows_as_rows(x, w.shape[-2:], stride, padding), channels.flatten(1), offsets).movedim(-1, -3)
         elif shared and groups == 1:
             y = F.conv2d(x, channels, offsets, *how)
@@ -45,6 +46,19 @@ class _ConvolutionsOfSamples(torch.autograd.Function):
             inputs = [x] * n if shared else x.unbind(dims[0])
             y = torch.cat([F.conv2d(*one, *how) for one in zip(inputs, w, [None] * n if b is None else b)], -3)
         return y.unflatten(-3, (n, -1)), y.ndim - 3
+
+# %% ../nbs/04_batching.ipynb #tiles001
+def _tiles(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    "The size of windows that tile an image, `(a, b)`, or nothing where they overlap, leave gaps or stand over its edge."
+    size = tuple(_pair(kernel_size))
+    tiling = tuple(_pair(stride or size)) == size and tuple(_pair(padding)) == (0, 0) and tuple(_pair(dilation)) == (1, 1)
+    return size if tiling and not ceil_mode else None
+
+def _largest_in_tiles(x, size):
+    "The largest pixel of each tile: `(..., H, W)` to `(..., H // a, W // b)`."
+    (a, b), (rows, columns) = size, x.shape[-2:]
+    x = x[..., :rows - rows % a, :columns - columns % b]
+    return reduce(torch.maximum, [x[..., i::a, j::b] for i in range(a) for j in range(b)])
 
 # %% ../nbs/04_batching.ipynb #b5f93254
 class _PoolingOfSamples(torch.autograd.Function):
@@ -57,6 +71,8 @@ class _PoolingOfSamples(torch.autograd.Function):
     @staticmethod
     def vmap(info, dims, x, how, named):
         x = x.movedim(dims[0], -4)
+        size = None if torch.is_grad_enabled() else _tiles(*how, **named)
+        if size: return _largest_in_tiles(x, size), x.ndim - 4
         return F.max_pool2d(x.flatten(-4, -3), *how, **named).unflatten(-3, x.shape[-4:-2]), x.ndim - 4
 
 # %% ../nbs/04_batching.ipynb #95fc90fc
