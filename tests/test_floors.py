@@ -26,7 +26,7 @@ FLOORS = dict(
     noise=5, mean_field=6, mixture=5, audit=6, flow=5, ratio=5, place=6, density=7,
     # one model
     prediction=5,
-    bnn=6, convert=7, features=7,
+    bnn=6, convert=7, features=7, distil=3,
     # methods
     point=7,
     dropout=8, laplace=8, swag=8, samplers=8, variational=7,
