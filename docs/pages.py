@@ -13,12 +13,14 @@ NOTEBOOKS = ROOT/"nbs"
 FOLD = 40  # an exported cell of more lines is folded
 
 # The sections of the site, in order: title, what a reader finds there, and its notebooks. A notebook belongs to the last section with a
-# pattern for it, so that a new one needs no entry here. Within a section the order is that of the patterns, then that of the names.
+# pattern for it, one of any name but where no other section takes it, so that a new one needs no entry here. Within a section the order is
+# that of the patterns, then that of the names.
 SECTIONS = {
+    "Use": ("One page a task: your own network, its last layer, numbers with error bars, strange inputs, files; settings and troubles.",
+        ["use_when", "use_classification", "use_regression", "use_last_layer", "use_out_of_distribution", "use_uncertainty", "use_number",
+         "use_saving", "use_large", "use_gpu", "use_density", "use_likelihoods", "use_robustness", "use_draws", "18a_convert", "18b_features",
+         "use_by_hand", "34a_commands", "33a_trained", "use_settings", "use_troubleshooting", "use_from_elsewhere", "use_*", "use_glossary"]),
     "Understand": ("The method in order, from an idea in thirty lines to every method by name, as notebooks that build it.", ["*"]),
-    "Use": ("Recipes: your own network, its last layer, regression, counts and other targets, strange inputs, your own density, files.",
-        ["18a_convert", "use_classification", "use_regression", "use_likelihoods", "use_last_layer", "18b_features",
-         "use_out_of_distribution", "use_large", "use_density", "use_draws", "use_saving", "use_*"]),
     "Reproduce": ("The paper, claim by claim: what was run, and what came out.",
         ["paper", "results_toy", "results_uci", "results_mnist", "results_cifar", "results_correlation", "results_vae",
          "results_scaling", "results_*", "use_cluster", "exp_*"]),
@@ -29,7 +31,9 @@ REFERENCE = "Every public name: signature, shapes, errors, source, an example."
 
 def section(notebook: Path) -> tuple[str, int]:
     "The section of a notebook, and the pattern that put it there."
-    return [(title, i) for title, (_, patterns) in SECTIONS.items() for i, p in enumerate(patterns) if fnmatch(notebook.stem, p)][-1]
+    fitting = [(title, i, p) for title, (_, patterns) in SECTIONS.items() for i, p in enumerate(patterns) if fnmatch(notebook.stem, p)]
+    named = [(title, i) for title, i, p in fitting if p == notebook.stem]
+    return named[-1] if named else [(title, i) for title, i, _ in sorted(fitting, key=lambda found: found[2] != "*")][-1]
 
 
 def navigation() -> dict[str, list[Path]]:
@@ -41,7 +45,7 @@ def navigation() -> dict[str, list[Path]]:
 
 def order(notebook: Path) -> int:
     "Place within the section: the first of its patterns that fits."
-    return next(i for i, p in enumerate(SECTIONS[section(notebook)[0]][1]) if fnmatch(notebook.stem, p))
+    return section(notebook)[1]
 
 
 def page(notebook: Path) -> str:
