@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import nbformat
-from readme import ROOT, shown
+from readme import ROOT, address, addressed, shown
 
 NOTEBOOKS = ROOT/"nbs"
 FOLD = 40  # an exported cell of more lines is folded
@@ -128,7 +128,9 @@ class Writer:
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 prose = cell.source
-                cell.source = self.markdown(cell.source, source)
+                repository = address(here=True)
+                back = f"The [repository]({repository}) has the same pages as notebooks." if repository else ""
+                cell.source = self.markdown(addressed(cell.source, repository, back), source)
             elif cell.cell_type == "code":
                 decorate(cell, prose, f"{source}, cell {cell.id}")
                 for output in cell.outputs:
