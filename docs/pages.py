@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import nbformat
+from lead import lead
 from readme import ROOT, address, addressed, shown
 
 NOTEBOOKS = ROOT/"nbs"
@@ -17,9 +18,10 @@ FOLD = 40  # an exported cell of more lines is folded
 # that of the patterns, then that of the names.
 SECTIONS = {
     "Use": ("One page a task: your own network, its last layer, numbers with error bars, strange inputs, files; settings and troubles.",
-        ["use_when", "use_classification", "use_regression", "use_last_layer", "use_out_of_distribution", "use_uncertainty", "use_number",
-         "use_saving", "use_large", "use_gpu", "use_density", "use_likelihoods", "use_robustness", "use_draws", "18a_convert", "18b_features",
-         "use_by_hand", "34a_commands", "33a_trained", "use_settings", "use_troubleshooting", "use_from_elsewhere", "use_*", "use_glossary"]),
+        ["use_when", "use_classification", "use_regression", "use_last_layer", "use_out_of_distribution", "use_uncertainty",
+         "use_number_of_draws", "use_saving", "use_large", "use_gpu", "use_density", "use_likelihoods", "use_robustness", "use_draws",
+         "18a_convert", "18b_features", "use_by_hand", "34a_commands", "33a_trained", "use_settings", "use_troubleshooting",
+         "use_from_elsewhere", "use_*", "use_glossary"]),
     "Understand": ("The method in order, from an idea in thirty lines to every method by name, as notebooks that build it.", ["*"]),
     "Reproduce": ("The paper, claim by claim: what was run, and what came out.",
         ["paper", "results_toy", "results_uci", "results_mnist", "results_cifar", "results_correlation", "results_vae",
@@ -125,6 +127,7 @@ class Writer:
         "Stage one notebook under the name of its page; `extra` goes below its first picture."
         notebook, source = shown(path, exported=True), f"nbs/{path.name}"
         prose, cells = "", []
+        if path.stem.startswith("exp_"): notebook.cells[1:1] = lead(path)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 prose = cell.source
@@ -191,9 +194,12 @@ def decorate(cell, prose: str, where: str) -> None:
     cell.metadata.tags = [{"echo-false": "remove-input", "output-false": "remove-output"}[t] for t in tags if not t.endswith("true")]
     lines = [line for line in cell.source.splitlines() if line.strip()]
     imports = all(re.match(r"(from|import)\s|[\s)]", line) for line in lines)
-    if ("export" in about or "exporti" in about) and (imports or len(lines) > FOLD):
+    experiment = where.startswith(("nbs/exp_", "nbs/results_"))
+    parameters = experiment and re.match(r"(EDITION|profile) *=", cell.source)
+    if (("export" in about or "exporti" in about or experiment) and (imports or len(lines) > FOLD)) or parameters:
         named = re.search(r"^(?:class|def) (\w+)", cell.source, re.MULTILINE)
-        what = "the imports" if imports else f"{named[1]}, {len(lines)} lines" if named else f"{len(lines)} lines"
+        what = "the parameters" if parameters else "the imports" if imports else \
+            f"{named[1]}, {len(lines)} lines" if named else f"{len(lines)} lines"
         cell.metadata.tags.append("hide-input")
         options |= {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
     if pictures(cell):
@@ -208,13 +214,23 @@ def decorate(cell, prose: str, where: str) -> None:
 
 def home(sections: dict[str, list[Path]], modules: list[str]) -> str:
     "What the home page adds to its notebook: one link for each section, and the table of contents."
-    places = [(title, f"{page(paths[0])}.ipynb", SECTIONS[title][0]) for title, paths in sections.items()]
+    places = [(title, f"{title.lower()}.md", SECTIONS[title][0]) for title in sections]
     places.append(("Reference", "reference/index.md", REFERENCE))
     links = "\n".join(f"- **[{title}]({target})**\\\n  {about}" for title, target, about in places)
-    trees = {title: [page(p) for p in paths] for title, paths in sections.items()}
+    trees = {title: [f"All pages <{title.lower()}>", *(page(p) for p in paths)] for title, paths in sections.items()}
     trees["Reference"] = ["All names <reference/index>", *(f"reference/{m}" for m in modules)]
     contents = [f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(pages) + "\n```" for title, pages in trees.items()]
     return "\n\n".join([f"```{{container}} places\n{links}\n```", *contents])
+
+
+def overview(title: str, paths: list[Path], writer: Writer) -> str:
+    "The page of a section: each of its notebooks with its subtitle."
+    lines = []
+    for path in paths:
+        name, _, rest = shown(path, exported=True).cells[0].source.partition("\n")
+        subtitle = rest.strip().partition("\n")[0].removeprefix("> ")
+        lines.append(f"- [{name.lstrip('# ')}]({page(path)}.ipynb)\\\n  {writer.markdown(subtitle, f'nbs/{path.name}')}")
+    return f"# {title}\n\n{{.subtitle}}\n{SECTIONS[title][0]}\n\n{{.listing}}\n" + "\n".join(lines) + "\n"
 
 
 def write(folder: Path, names: dict[str, str], modules: list[str]) -> Writer:
@@ -222,6 +238,8 @@ def write(folder: Path, names: dict[str, str], modules: list[str]) -> Writer:
     (folder/"notebooks").mkdir(parents=True)
     writer, sections = Writer(folder, names), navigation()
     for path in (p for paths in sections.values() for p in paths): writer.notebook(path)
+    for title, paths in sections.items():
+        (folder/f"{title.lower()}.md").write_text(overview(title, paths, writer), encoding="utf-8")
     writer.notebook(NOTEBOOKS/"index.ipynb", home(sections, modules))
     for name in writer.linked: writer.file(name)
     rest = [name.lower().removesuffix(".md") for name in writer.linked if name.endswith(".md")]

@@ -144,10 +144,37 @@ def places() -> list[Place]:
 
 
 def example(entry: Entry, home: Path, found: list[Place]) -> Place | None:
-    "A short lesson that uses the entry, in its own notebook or a recipe; best one that tests nothing, ends in a value and is at home."
-    def rank(p): return bool(re.search(r"^\s*(test_|assert|with expect_fail)", p.source, re.MULTILINE)), not p.output, p.notebook != home
-    near = [p for p in found if entry.name in p.names and not p.exports and (p.notebook == home or pages.section(p.notebook)[0] == "Use")]
-    return min((p for p in near if len(p.source.splitlines()) <= LONGEST), key=rank, default=None)
+    "A short lesson that uses the entry, or shows it; best one at home or in a recipe that tests nothing and ends in a value."
+    def shows(p): return entry.name in p.names or re.search(rf"\b{entry.name}\(", p.output)
+    def rank(p):
+        near = p.notebook == home or pages.section(p.notebook)[0] == "Use"
+        tests = bool(re.search(r"^\s*(test_|assert|with expect_fail)", p.source, re.MULTILINE))
+        return not near, len(p.source.splitlines()) > LONGEST, entry.name not in p.names, tests, not p.output, p.notebook != home
+    return min((p for p in found if not p.exports and shows(p) and len(p.source.splitlines()) <= 2 * LONGEST), key=rank, default=None)
+
+
+def stands_for(entry: Entry, module: Module, modules: list[Module], found: list[Place]) -> list[tuple[Entry, Module]]:
+    "Entries whose examples show this one too: functions that return it, classes that extend it, what takes it, what is built with it."
+    everything = [(e, m) for m in [module, *(m for m in modules if m is not module)] for e in m.entries]
+    def returns(e): return re.search(rf"-> .*\b{entry.name}\b", e.signature) or any(returns(member) for member in e.members)
+    def takes(e): return re.search(rf"\b{entry.name}\b", e.signature)
+    homes = [p for p in found if p.exports and entry.name in p.names]
+    def built_with(e): return any(f"def {name}" in p.names for p in homes for name in (e.name, *(member.name for member in e.members)))
+    ways = returns, lambda e: entry.name in e.bases, takes, built_with
+    return [(e, m) for way in ways for e, m in everything if e is not entry and way(e)]
+
+
+def any_example(entry: Entry, module: Module, modules: list[Module], found: list[Place]) -> tuple[Place | None, str]:
+    "An example of the entry, else of one that stands for it, with that one's name."
+    if at := example(entry, module.notebook, found): return at, ""
+    tried, ways = {(entry.name, module.name)}, [(entry, module)]
+    for other, home in ways:  # grows as it is gone through, until one has an example
+        for more, its_home in stands_for(other, home, modules, found):
+            if (more.name, its_home.name) in tried: continue
+            if at := example(more, its_home.notebook, found): return at, more.name
+            tried.add((more.name, its_home.name))
+            ways.append((more, its_home))
+    return None, ""
 
 
 def link(place: Place) -> str:
@@ -177,11 +204,13 @@ def inherited(entry: Entry, classes: dict[str, Entry]) -> dict[str, str]:
     return {name: full for name, full in methods.items() if name not in [m.name for m in entry.members]}
 
 
-def shown_in(entry: Entry, module: Module, found: list[Place]) -> tuple[str, ...]:
+def shown_in(entry: Entry, module: Module, modules: list[Module], found: list[Place]) -> tuple[str, ...]:
     "An example of the entry, and the places where it is built and used."
     parts = []
-    if at := example(entry, module.notebook, found):
-        parts += [f"{{.example}}\nExample, from {link(at)}:", f"```python\n{at.source}\n```"]
+    at, other = any_example(entry, module, modules, found)
+    if at:
+        by = f" by way of `{other}`" if other else ""
+        parts += [f"{{.example}}\nExample{by}, from {link(at)}:", f"```python\n{at.source}\n```"]
         if at.output: parts.append(f"```text\n{at.output}\n```")
     built = building(entry, module, found)
     elsewhere = {p.notebook: p for p in reversed(found) if entry.name in p.names and p.notebook != module.notebook and not p.exports}
@@ -202,7 +231,7 @@ def building(entry: Entry, module: Module, found: list[Place]) -> Place | None:
     return next((p for p in found if p.notebook == module.notebook and p.exports and f"def {entry.name}" in p.names), None)
 
 
-def render(module: Module, found: list[Place], classes: dict[str, Entry], text) -> str:
+def render(module: Module, modules: list[Module], found: list[Place], classes: dict[str, Entry], text) -> str:
     "The page of one module."
     path = f"../{pages.page(module.notebook)}.ipynb"
     offered = [f"`{e.name}`" for e in module.entries if e.name in exported()]
@@ -212,7 +241,7 @@ def render(module: Module, found: list[Place], classes: dict[str, Entry], text) 
     for entry in module.entries:
         methods = ", ".join(f"`{full}`" for full in inherited(entry, classes).values())
         more = [text(f"{{.about}}\nInherits {methods}.")] * bool(methods)
-        parts.append(block(entry, module, text, (*more, *shown_in(entry, module, found))))
+        parts.append(block(entry, module, text, (*more, *shown_in(entry, module, modules, found))))
     return "\n\n".join(parts) + "\n"
 
 
@@ -250,5 +279,5 @@ def write(folder: Path, found: list[Module], writer: "pages.Writer") -> None:
         entries = [e if e.text else e._replace(text=before(m.notebook, building(e, m, seen))) for e in m.entries]
         found[i] = m = m._replace(entries=entries)
         def text(t, m=m): return writer.markdown(t, f"nbs/{m.notebook.name}", "../")
-        (folder/f"{m.name}.md").write_text(render(m, seen, classes, text), encoding="utf-8")
+        (folder/f"{m.name}.md").write_text(render(m, found, seen, classes, text), encoding="utf-8")
     (folder/"index.md").write_text(contents(found, text), encoding="utf-8")

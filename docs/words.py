@@ -43,7 +43,9 @@ def words(html: str) -> int:
 
 def by_section(site: Path = SITE) -> dict[str, int]:
     "Section → words of its pages."
-    places = {"Home": [site/"index.html"]} | {title: [site/f"{pages.page(p)}.html" for p in paths] for title, paths in pages.navigation().items()}
+    places = {"Home": [site/"index.html"]}
+    for title, paths in pages.navigation().items():
+        places[title] = [site/f"{title.lower()}.html", *(site/f"{pages.page(p)}.html" for p in paths)]
     places["Reference"] = sorted((site/"reference").glob("*.html"))
     return {title: sum(words(p.read_text(encoding="utf-8")) for p in paths) for title, paths in places.items()}
 
