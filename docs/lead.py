@@ -45,7 +45,7 @@ def moved(cell, path: Path):
 
 
 def lead(experiment: Path) -> list:
-    "The cells below the title of an experiment: sentence, picture, table, how to run it again. None without results."
+    "What goes below the title of an experiment: sentence, picture, table, how to run it again."
     path = results_of(experiment)
     if not path.exists(): return []
     cells = [moved(cell, path) for cell in shown(path).cells]
@@ -53,7 +53,7 @@ def lead(experiment: Path) -> list:
     for cell in cells:
         if cell.cell_type == "code" and kind(cell) in ("sentence", "picture", "table", "runs"): first.setdefault(kind(cell), cell)
     more = nbformat.v4.new_markdown_cell(f"The beginning of [all results]({path.name}), which these records gave:")
-    quick = nbformat.v4.new_markdown_cell("## The quick run, step by step\n\nBelow is the experiment itself, as its quick profile runs in a "
-                                          "minute: small, and not what the result above is made of.")
+    quick = nbformat.v4.new_markdown_cell("## The quick run, step by step\n\nBelow is the experiment itself, as its quick profile runs in "
+                                          "a minute: small, and not what the result above is made of.")
     shown_first = [first[name] for name in ("sentence", "picture", "table") if name in first]
     return [*shown_first, more, *([first["runs"]] if "runs" in first else []), *again(cells), quick]

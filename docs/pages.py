@@ -18,7 +18,7 @@ FOLD = 40  # an exported cell of more lines is folded
 # that of the patterns, then that of the names.
 SECTIONS = {
     "Use": ("One page a task: your own network, its last layer, numbers with error bars, strange inputs, files; settings and troubles.",
-        ["use_when", "use_classification", "use_regression", "use_last_layer", "use_out_of_distribution", "use_uncertainty",
+        ["use_when", "use_classification", "use_regression", "use_last_layer", "use_training", "use_out_of_distribution", "use_uncertainty",
          "use_number_of_draws", "use_saving", "use_large", "use_gpu", "use_density", "use_likelihoods", "use_robustness", "use_draws",
          "18a_convert", "18b_features", "use_by_hand", "34a_commands", "33a_trained", "use_settings", "use_troubleshooting",
          "use_from_elsewhere", "use_*", "use_glossary"]),
@@ -28,6 +28,7 @@ SECTIONS = {
          "results_scaling", "results_*", "use_cluster", "exp_*"]),
     "Laboratory": ("What the experiments are made of: metrics, networks, data, figures, and how runs are recorded.", ["2[6-9]*", "3*"]),
 }
+OTHER_WORDS = re.compile(r"\*In other words: (.*?)\.\*")
 REFERENCE = "Every public name: signature, shapes, errors, source, an example."
 
 
@@ -53,6 +54,12 @@ def order(notebook: Path) -> int:
 def page(notebook: Path) -> str:
     "The name of a notebook's page: `07_architectures.ipynb` → `architectures`."
     return re.sub(r"^\d+[a-z]*_", "", notebook.stem)
+
+
+def other_words() -> dict[str, list[str]]:
+    "Page → what users call its subject, as its notebook says after *In other words*."
+    found = {page(p): OTHER_WORDS.search(p.read_text(encoding="utf-8")) for paths in navigation().values() for p in paths}
+    return {name: match[1].lower().split(", ") for name, match in found.items() if match}
 
 
 def slug(heading: str) -> str:
@@ -133,7 +140,8 @@ class Writer:
                 prose = cell.source
                 repository = address(here=True)
                 back = f"The [repository]({repository}) has the same pages as notebooks." if repository else ""
-                cell.source = self.markdown(addressed(cell.source, repository, back), source)
+                named = OTHER_WORDS.sub(r"{.about}\nIn other words: \1.", cell.source)
+                cell.source = self.markdown(addressed(named, repository, back), source)
             elif cell.cell_type == "code":
                 decorate(cell, prose, f"{source}, cell {cell.id}")
                 for output in cell.outputs:

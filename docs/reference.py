@@ -11,6 +11,7 @@ from readme import ROOT, shown
 
 PACKAGE = ROOT/"implicit_vi"
 LONGEST = 20  # lines of an example
+EXPLAINED = "ImplicitBNN", "Assembled", "BNN", "fit", "Prediction", "dnn_to_bnn", "Noise"  # their settings have a page
 
 
 class Entry(NamedTuple):
@@ -22,6 +23,7 @@ class Entry(NamedTuple):
     returns: str                # comment on what is returned
     members: list["Entry"]      # public methods of a class
     bases: tuple[str, ...] = ()  # names of the classes that a class extends
+    raises: tuple[tuple[str, str], ...] = ()  # errors that its own lines raise, with what they say
 
 
 class Module(NamedTuple):
@@ -35,6 +37,20 @@ def comments(source: str) -> dict[int, str]:
     "Line number → the comment that ends it."
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def message(value: ast.expr) -> str:
+    "What an error says, with … for what is filled in."
+    if isinstance(value, ast.Constant): return str(value.value)
+    if isinstance(value, ast.JoinedStr): return "".join(message(part) if isinstance(part, ast.Constant) else "…" for part in value.values)
+    if isinstance(value, ast.BinOp): return message(value.left) + message(value.right)
+    return "…"
+
+
+def errors(node: ast.FunctionDef) -> tuple[tuple[str, str], ...]:
+    "The errors that the lines of a function raise, in their order."
+    calls = [n.exc for n in ast.walk(node) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call) and n.exc.args]
+    return tuple(dict.fromkeys((ast.unparse(c.func), message(c.args[0])) for c in sorted(calls, key=lambda c: (c.lineno, c.col_offset))))
 
 
 def function(node: ast.FunctionDef, said: dict[int, str], method: bool = False) -> Entry:
@@ -52,7 +68,7 @@ def function(node: ast.FunctionDef, said: dict[int, str], method: bool = False) 
     signature = f"({ast.unparse(arguments)})" + (f" -> {ast.unparse(node.returns)}" if node.returns else "")
     kind = "property" if "property" in decorators else "method" if method else "function"
     returns = next((said[n] for n in closing if n in said), "")
-    return Entry(node.name, kind, signature, ast.get_docstring(node) or "", parameters, returns, [])
+    return Entry(node.name, kind, signature, ast.get_docstring(node) or "", parameters, returns, [], raises=errors(node))
 
 
 def class_(node: ast.ClassDef, said: dict[int, str]) -> Entry:
@@ -68,7 +84,7 @@ def class_(node: ast.ClassDef, said: dict[int, str]) -> Entry:
     elif "__init__" in methods: signature, parameters = methods["__init__"].signature.partition(" ->")[0], methods["__init__"].parameters
     return Entry(node.name, "class", signature, ast.get_docstring(node) or "", parameters, "",
         [m for n, m in methods.items() if not n.startswith("_") and (m.text or m.returns or any(m.parameters.values()))],
-        tuple(ast.unparse(b).rpartition(".")[2] for b in node.bases))
+        tuple(ast.unparse(b).rpartition(".")[2] for b in node.bases), methods["__init__"].raises if "__init__" in methods else ())
 
 
 def patched(node: ast.stmt) -> str | None:
@@ -186,6 +202,7 @@ def block(entry: Entry, module: Module, text, more: tuple[str, ...] = (), depth:
     "The entry as a directive of Sphinx's Python domain: docstring, parameters, `more`, and its members inside."
     fields = [f":param {n}: {text(c)}" for n, c in entry.parameters.items() if c]
     if entry.returns: fields.append(f":returns: {text(entry.returns)}")
+    fields += [f":raises {kind}: `{said.replace('`', chr(39)).strip()}`" for kind, said in entry.raises if said.strip("… ")]
     options, head = [f":module: implicit_vi.{module.name}"], entry.name + entry.signature
     if entry.kind == "property": options, head = [*options, f":type: {entry.signature.partition('-> ')[2] or 'object'}"], entry.name
     if entry.kind == "data":
@@ -241,6 +258,7 @@ def render(module: Module, modules: list[Module], found: list[Place], classes: d
     for entry in module.entries:
         methods = ", ".join(f"`{full}`" for full in inherited(entry, classes).values())
         more = [text(f"{{.about}}\nInherits {methods}.")] * bool(methods)
+        if entry.name in EXPLAINED: more.append("{.about}\nEffects, typical values, when to change: [every setting](../use_settings.ipynb).")
         parts.append(block(entry, module, text, (*more, *shown_in(entry, module, modules, found))))
     return "\n\n".join(parts) + "\n"
 
@@ -257,6 +275,8 @@ def before(notebook: Path, built: Place | None) -> str:
 def contents(found: list[Module], text) -> str:
     "The first page: every name with the first sentence about it."
     parts = ["# Reference", "{.subtitle}\nEvery public name, by module",
+        "What settings do, and typical values: [every setting](../use_settings.ipynb). What errors mean: "
+        "[troubles and remedies](../use_troubleshooting.ipynb).",
         "Shapes are written `(S, B, K)`: draws of the weights, data, outputs. Entropies and log-probabilities are in nats."]
     for m in found:
         parts.append(f"## [{m.name}]({m.name}.md)\n\n{m.subtitle}.")

@@ -96,6 +96,16 @@ def test_every_public_name_has_an_example():
     assert not [e.name for m in found for e in m.entries if e.name not in called and not reference.any_example(e, m, found, seen)[0]]
 
 
+def test_errors_are_read_from_the_lines_that_raise_them():
+    source = '''def f(a):
+    "Doc."
+    if a < 1: raise ValueError(f"a must be at least 1, got {a}")
+    raise TypeError("one " f"two {a}")
+'''
+    entry = reference.function(reference.ast.parse(source).body[0], {})
+    assert entry.raises == (("ValueError", "a must be at least 1, got …"), ("TypeError", "one two …"))
+
+
 def test_experiments_begin_with_their_result(staged):
     for path in (ROOT/"nbs").glob("exp_*.ipynb"):
         cells = json.loads((staged[1]/path.name).read_text(encoding="utf-8"))["cells"]
