@@ -258,7 +258,7 @@ def render(module: Module, modules: list[Module], found: list[Place], classes: d
     for entry in module.entries:
         methods = ", ".join(f"`{full}`" for full in inherited(entry, classes).values())
         more = [text(f"{{.about}}\nInherits {methods}.")] * bool(methods)
-        if entry.name in EXPLAINED: more.append("{.about}\nEffects, typical values, when to change: [every setting](../use_settings.ipynb).")
+        if entry.name in EXPLAINED: more.append("{.about}\nWhat they do, typical values: [every setting](../use_settings.ipynb).")
         parts.append(block(entry, module, text, (*more, *shown_in(entry, module, modules, found))))
     return "\n\n".join(parts) + "\n"
 
