@@ -9,9 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/"docs"))
+import pages  # noqa: E402
 from readme import shown  # noqa: E402
 
-PAGES = [ROOT/"nbs"/"index.ipynb", *sorted((ROOT/"nbs").glob("use_*.ipynb"))]
+PAGES = [ROOT/"nbs"/"index.ipynb", *(p for p in pages.navigation()["Use"] if p.stem.startswith("use_"))]
 
 
 def visible(path: Path) -> str:
