@@ -19,6 +19,7 @@ mathjax_path = "mathjax/tex-chtml-full.js"
 html_theme = "furo"
 html_static_path = [str(HERE/"static"), str(HERE/"build"/"vendor")]
 html_css_files = ["site.css"]
+html_search_scorer = str(HERE/"build"/"scorer.js")
 html_favicon = str(HERE/"static"/"icon.svg")
 html_show_sourcelink = False
 html_copy_source = False

@@ -1,4 +1,5 @@
 "Builds the site, docs/build/site, from notebooks and exported modules. No notebook is run, and no page loads anything from elsewhere."
+import json
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,12 @@ def vendor() -> None:
     (target/"version").write_text(MATHJAX)
 
 
+def scorer() -> str:
+    "What orders the results of a search, with the words that pages name as theirs."
+    text = (HERE/"static"/"scorer.js").read_text(encoding="utf-8")
+    return text.replace("const WORDS = {};", f"const WORDS = {json.dumps(pages.other_words(), ensure_ascii=False)};")
+
+
 def stage(folder: Path) -> None:
     "The sources for Sphinx."
     shutil.rmtree(folder, ignore_errors=True)
@@ -42,6 +49,7 @@ def main() -> int:
     from sphinx.cmd.build import build_main
     vendor()
     stage(BUILD/"pages")
+    (BUILD/"scorer.js").write_text(scorer(), encoding="utf-8")
     shutil.rmtree(BUILD/"site", ignore_errors=True)
     status = build_main(["-W", "--keep-going", "-q", "-E", "-j", "auto", "-c", str(HERE), "-d", str(BUILD/"doctrees"),
         str(BUILD/"pages"), str(BUILD/"site")])

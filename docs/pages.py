@@ -7,29 +7,36 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import nbformat
-from readme import ROOT, shown
+from lead import lead
+from readme import ROOT, address, addressed, shown
 
 NOTEBOOKS = ROOT/"nbs"
 FOLD = 40  # an exported cell of more lines is folded
 
 # The sections of the site, in order: title, what a reader finds there, and its notebooks. A notebook belongs to the last section with a
-# pattern for it, so that a new one needs no entry here. Within a section the order is that of the patterns, then that of the names.
+# pattern for it, one of any name but where no other section takes it, so that a new one needs no entry here. Within a section the order is
+# that of the patterns, then that of the names.
 SECTIONS = {
+    "Use": ("One page a task: your own network, its last layer, numbers with error bars, strange inputs, files; settings and troubles.",
+        ["use_when", "use_classification", "use_regression", "use_last_layer", "use_training", "use_out_of_distribution", "use_uncertainty",
+         "use_number_of_draws", "use_saving", "use_large", "use_gpu", "use_density", "use_likelihoods", "use_robustness", "use_draws",
+         "18a_convert", "18b_features", "use_by_hand", "34a_commands", "33a_trained", "use_settings", "use_troubleshooting",
+         "use_from_elsewhere", "use_*", "use_glossary"]),
     "Understand": ("The method in order, from an idea in thirty lines to every method by name, as notebooks that build it.", ["*"]),
-    "Use": ("Recipes: your own network, its last layer, regression, counts and other targets, strange inputs, your own density, files.",
-        ["18a_convert", "use_classification", "use_regression", "use_likelihoods", "use_last_layer", "18b_features",
-         "use_out_of_distribution", "use_large", "use_density", "use_draws", "use_saving", "use_*"]),
     "Reproduce": ("The paper, claim by claim: what was run, and what came out.",
         ["paper", "results_toy", "results_uci", "results_mnist", "results_cifar", "results_correlation", "results_vae",
          "results_scaling", "results_*", "use_cluster", "exp_*"]),
     "Laboratory": ("What the experiments are made of: metrics, networks, data, figures, and how runs are recorded.", ["2[6-9]*", "3*"]),
 }
+OTHER_WORDS = re.compile(r"\*In other words: (.*?)\.\*")
 REFERENCE = "Every public name: signature, shapes, errors, source, an example."
 
 
 def section(notebook: Path) -> tuple[str, int]:
     "The section of a notebook, and the pattern that put it there."
-    return [(title, i) for title, (_, patterns) in SECTIONS.items() for i, p in enumerate(patterns) if fnmatch(notebook.stem, p)][-1]
+    fitting = [(title, i, p) for title, (_, patterns) in SECTIONS.items() for i, p in enumerate(patterns) if fnmatch(notebook.stem, p)]
+    named = [(title, i) for title, i, p in fitting if p == notebook.stem]
+    return named[-1] if named else [(title, i) for title, i, _ in sorted(fitting, key=lambda found: found[2] != "*")][-1]
 
 
 def navigation() -> dict[str, list[Path]]:
@@ -41,12 +48,18 @@ def navigation() -> dict[str, list[Path]]:
 
 def order(notebook: Path) -> int:
     "Place within the section: the first of its patterns that fits."
-    return next(i for i, p in enumerate(SECTIONS[section(notebook)[0]][1]) if fnmatch(notebook.stem, p))
+    return section(notebook)[1]
 
 
 def page(notebook: Path) -> str:
     "The name of a notebook's page: `07_architectures.ipynb` → `architectures`."
     return re.sub(r"^\d+[a-z]*_", "", notebook.stem)
+
+
+def other_words() -> dict[str, list[str]]:
+    "Page → what users call its subject, as its notebook says after *In other words*."
+    found = {page(p): OTHER_WORDS.search(p.read_text(encoding="utf-8")) for paths in navigation().values() for p in paths}
+    return {name: match[1].lower().split(", ") for name, match in found.items() if match}
 
 
 def slug(heading: str) -> str:
@@ -121,10 +134,14 @@ class Writer:
         "Stage one notebook under the name of its page; `extra` goes below its first picture."
         notebook, source = shown(path, exported=True), f"nbs/{path.name}"
         prose, cells = "", []
+        if path.stem.startswith("exp_"): notebook.cells[1:1] = lead(path)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 prose = cell.source
-                cell.source = self.markdown(cell.source, source)
+                repository = address(here=True)
+                back = f"The [repository]({repository}) has the same pages as notebooks." if repository else ""
+                named = OTHER_WORDS.sub(r"{.about}\nIn other words: \1.", cell.source)
+                cell.source = self.markdown(addressed(named, repository, back), source)
             elif cell.cell_type == "code":
                 decorate(cell, prose, f"{source}, cell {cell.id}")
                 for output in cell.outputs:
@@ -185,9 +202,12 @@ def decorate(cell, prose: str, where: str) -> None:
     cell.metadata.tags = [{"echo-false": "remove-input", "output-false": "remove-output"}[t] for t in tags if not t.endswith("true")]
     lines = [line for line in cell.source.splitlines() if line.strip()]
     imports = all(re.match(r"(from|import)\s|[\s)]", line) for line in lines)
-    if ("export" in about or "exporti" in about) and (imports or len(lines) > FOLD):
+    experiment = where.startswith(("nbs/exp_", "nbs/results_"))
+    parameters = experiment and re.match(r"(EDITION|profile) *=", cell.source)
+    if (("export" in about or "exporti" in about or experiment) and (imports or len(lines) > FOLD)) or parameters:
         named = re.search(r"^(?:class|def) (\w+)", cell.source, re.MULTILINE)
-        what = "the imports" if imports else f"{named[1]}, {len(lines)} lines" if named else f"{len(lines)} lines"
+        what = "the parameters" if parameters else "the imports" if imports else \
+            f"{named[1]}, {len(lines)} lines" if named else f"{len(lines)} lines"
         cell.metadata.tags.append("hide-input")
         options |= {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
     if pictures(cell):
@@ -202,13 +222,23 @@ def decorate(cell, prose: str, where: str) -> None:
 
 def home(sections: dict[str, list[Path]], modules: list[str]) -> str:
     "What the home page adds to its notebook: one link for each section, and the table of contents."
-    places = [(title, f"{page(paths[0])}.ipynb", SECTIONS[title][0]) for title, paths in sections.items()]
+    places = [(title, f"{title.lower()}.md", SECTIONS[title][0]) for title in sections]
     places.append(("Reference", "reference/index.md", REFERENCE))
     links = "\n".join(f"- **[{title}]({target})**\\\n  {about}" for title, target, about in places)
-    trees = {title: [page(p) for p in paths] for title, paths in sections.items()}
+    trees = {title: [f"All pages <{title.lower()}>", *(page(p) for p in paths)] for title, paths in sections.items()}
     trees["Reference"] = ["All names <reference/index>", *(f"reference/{m}" for m in modules)]
     contents = [f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(pages) + "\n```" for title, pages in trees.items()]
     return "\n\n".join([f"```{{container}} places\n{links}\n```", *contents])
+
+
+def overview(title: str, paths: list[Path], writer: Writer) -> str:
+    "The page of a section: each of its notebooks with its subtitle."
+    lines = []
+    for path in paths:
+        name, _, rest = shown(path, exported=True).cells[0].source.partition("\n")
+        subtitle = rest.strip().partition("\n")[0].removeprefix("> ")
+        lines.append(f"- [{name.lstrip('# ')}]({page(path)}.ipynb)\\\n  {writer.markdown(subtitle, f'nbs/{path.name}')}")
+    return f"# {title}\n\n{{.subtitle}}\n{SECTIONS[title][0]}\n\n{{.listing}}\n" + "\n".join(lines) + "\n"
 
 
 def write(folder: Path, names: dict[str, str], modules: list[str]) -> Writer:
@@ -216,6 +246,8 @@ def write(folder: Path, names: dict[str, str], modules: list[str]) -> Writer:
     (folder/"notebooks").mkdir(parents=True)
     writer, sections = Writer(folder, names), navigation()
     for path in (p for paths in sections.values() for p in paths): writer.notebook(path)
+    for title, paths in sections.items():
+        (folder/f"{title.lower()}.md").write_text(overview(title, paths, writer), encoding="utf-8")
     writer.notebook(NOTEBOOKS/"index.ipynb", home(sections, modules))
     for name in writer.linked: writer.file(name)
     rest = [name.lower().removesuffix(".md") for name in writer.linked if name.endswith(".md")]

@@ -1,8 +1,10 @@
-"README.md from nbs/index.ipynb: nbdev decides what is shown, nbconvert writes it, pictures go to docs/images."
+"README.md from nbs/index.ipynb: nbdev decides what is shown, nbconvert writes it, pictures and badges go to docs/images."
 import argparse
+import os
 import posixpath
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
@@ -16,6 +18,51 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK, README = "nbs/index.ipynb", "README.md"
 IMAGES = "docs/images/readme"  # every picture of README.md begins so
 NOTICE = f"<!-- Rendered from {NOTEBOOK} by `make readme`: change the notebook, not this file. -->\n\n"
+
+UNKNOWN = "https://github.com/OWNER/implicit_vi"  # stands for the repository's address until settings.ini says it
+
+
+def settings() -> dict[str, str]:
+    "What settings.ini says of the package."
+    parser = ConfigParser(delimiters="=")
+    parser.read(ROOT/"settings.ini", encoding="utf-8")
+    return dict(parser["DEFAULT"])
+
+
+def address(here: bool = False) -> str:
+    "Of the repository: settings.ini says it; `here`, on the machine that builds the site, GitHub Actions may know it."
+    built_by = os.environ.get("GITHUB_REPOSITORY") if here else None
+    return settings()["repository"] or (f"{os.environ['GITHUB_SERVER_URL']}/{built_by}" if built_by else "")
+
+
+def site_of(repository: str) -> str:
+    "GitHub Pages of a repository."
+    owner, name = repository.rstrip("/").split("/")[-2:]
+    return f"https://{owner}.github.io/{name}/"
+
+
+def addressed(text: str, repository: str, elsewhere: str) -> str:
+    "The text with the repository's address, and the way to where else the same pages are."
+    return text.replace("REPOSITORY", repository or UNKNOWN).replace("SITELINK", elsewhere)
+
+
+def badge(label: str, value: str) -> bytes:
+    "A picture of two words, as SVG."
+    left, right = (14 + 6.6 * len(words) for words in (label, value))
+    parts = (0, left, "#555", label), (left, right, "#2b7a6f", value)
+    drawn = "".join(f'<rect x="{x:.0f}" width="{w:.0f}" height="20" fill="{fill}"/>' for x, w, fill, _ in parts)
+    drawn += "".join(f'<text x="{x + w / 2:.0f}" y="14" text-anchor="middle">{words}</text>' for x, w, _, words in parts)
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right:.0f}" height="20" role="img" aria-label="{label}: {value}" '
+            f'fill="#fff" font-family="sans-serif" font-size="11">{drawn}</svg>\n').encode()
+
+
+def badges(repository: str) -> tuple[str, dict[str, bytes]]:
+    "What settings.ini says at a glance, and, where the address is known, how the tests fare: the line of Markdown, pictures by path."
+    about = settings()
+    said = {"python": f"{about['min_python']} or newer", "licence": about["license"], "version": about["version"]}
+    line = [f"![{label}: {value}]({IMAGES}_{label}.svg)" for label, value in said.items()]
+    if repository: line.insert(0, f"[![tests]({repository}/actions/workflows/test.yml/badge.svg)]({repository}/actions/workflows/test.yml)")
+    return " ".join(line), {f"{IMAGES}_{label}.svg": badge(label, value) for label, value in said.items()}
 
 
 def shown(path: Path, exported: bool = False) -> nbformat.NotebookNode:
@@ -56,7 +103,11 @@ def render() -> tuple[str, dict[str, bytes]]:
             text = re.sub(rf"!\[\w+\]\(({re.escape(IMAGES)}_{index}_)", lambda m, alt=cell.metadata.alt: f"![{alt}]({m[1]}", text)
     text = re.sub(r"<style.*?</style>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"^[ \t]+$", "", text, flags=re.MULTILINE)
-    return NOTICE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", resources.get("outputs", {})
+    repository, about = address(), "with search, and a reference of every public name"
+    site = f"[These pages as a site]({site_of(repository)}), {about}." if repository else f"These pages as a site, {about}: `make docs`."
+    title, _, rest = addressed(text, repository, site).strip().partition("\n")
+    line, drawn = badges(repository)
+    return NOTICE + re.sub(r"\n{3,}", "\n\n", f"{title}\n\n{line}\n\n{rest}") + "\n", resources.get("outputs", {}) | drawn
 
 
 def main() -> int:

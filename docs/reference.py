@@ -11,6 +11,7 @@ from readme import ROOT, shown
 
 PACKAGE = ROOT/"implicit_vi"
 LONGEST = 20  # lines of an example
+EXPLAINED = "ImplicitBNN", "Assembled", "BNN", "fit", "Prediction", "dnn_to_bnn", "Noise"  # their settings have a page
 
 
 class Entry(NamedTuple):
@@ -22,6 +23,7 @@ class Entry(NamedTuple):
     returns: str                # comment on what is returned
     members: list["Entry"]      # public methods of a class
     bases: tuple[str, ...] = ()  # names of the classes that a class extends
+    raises: tuple[tuple[str, str], ...] = ()  # errors that its own lines raise, with what they say
 
 
 class Module(NamedTuple):
@@ -35,6 +37,20 @@ def comments(source: str) -> dict[int, str]:
     "Line number → the comment that ends it."
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def message(value: ast.expr) -> str:
+    "What an error says, with … for what is filled in."
+    if isinstance(value, ast.Constant): return str(value.value)
+    if isinstance(value, ast.JoinedStr): return "".join(message(part) if isinstance(part, ast.Constant) else "…" for part in value.values)
+    if isinstance(value, ast.BinOp): return message(value.left) + message(value.right)
+    return "…"
+
+
+def errors(node: ast.FunctionDef) -> tuple[tuple[str, str], ...]:
+    "The errors that the lines of a function raise, in their order."
+    calls = [n.exc for n in ast.walk(node) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call) and n.exc.args]
+    return tuple(dict.fromkeys((ast.unparse(c.func), message(c.args[0])) for c in sorted(calls, key=lambda c: (c.lineno, c.col_offset))))
 
 
 def function(node: ast.FunctionDef, said: dict[int, str], method: bool = False) -> Entry:
@@ -52,7 +68,7 @@ def function(node: ast.FunctionDef, said: dict[int, str], method: bool = False) 
     signature = f"({ast.unparse(arguments)})" + (f" -> {ast.unparse(node.returns)}" if node.returns else "")
     kind = "property" if "property" in decorators else "method" if method else "function"
     returns = next((said[n] for n in closing if n in said), "")
-    return Entry(node.name, kind, signature, ast.get_docstring(node) or "", parameters, returns, [])
+    return Entry(node.name, kind, signature, ast.get_docstring(node) or "", parameters, returns, [], raises=errors(node))
 
 
 def class_(node: ast.ClassDef, said: dict[int, str]) -> Entry:
@@ -68,7 +84,7 @@ def class_(node: ast.ClassDef, said: dict[int, str]) -> Entry:
     elif "__init__" in methods: signature, parameters = methods["__init__"].signature.partition(" ->")[0], methods["__init__"].parameters
     return Entry(node.name, "class", signature, ast.get_docstring(node) or "", parameters, "",
         [m for n, m in methods.items() if not n.startswith("_") and (m.text or m.returns or any(m.parameters.values()))],
-        tuple(ast.unparse(b).rpartition(".")[2] for b in node.bases))
+        tuple(ast.unparse(b).rpartition(".")[2] for b in node.bases), methods["__init__"].raises if "__init__" in methods else ())
 
 
 def patched(node: ast.stmt) -> str | None:
@@ -144,10 +160,37 @@ def places() -> list[Place]:
 
 
 def example(entry: Entry, home: Path, found: list[Place]) -> Place | None:
-    "A short lesson that uses the entry, in its own notebook or a recipe; best one that tests nothing, ends in a value and is at home."
-    def rank(p): return bool(re.search(r"^\s*(test_|assert|with expect_fail)", p.source, re.MULTILINE)), not p.output, p.notebook != home
-    near = [p for p in found if entry.name in p.names and not p.exports and (p.notebook == home or pages.section(p.notebook)[0] == "Use")]
-    return min((p for p in near if len(p.source.splitlines()) <= LONGEST), key=rank, default=None)
+    "A short lesson that uses the entry, or shows it; best one at home or in a recipe that tests nothing and ends in a value."
+    def shows(p): return entry.name in p.names or re.search(rf"\b{entry.name}\(", p.output)
+    def rank(p):
+        near = p.notebook == home or pages.section(p.notebook)[0] == "Use"
+        tests = bool(re.search(r"^\s*(test_|assert|with expect_fail)", p.source, re.MULTILINE))
+        return not near, len(p.source.splitlines()) > LONGEST, entry.name not in p.names, tests, not p.output, p.notebook != home
+    return min((p for p in found if not p.exports and shows(p) and len(p.source.splitlines()) <= 2 * LONGEST), key=rank, default=None)
+
+
+def stands_for(entry: Entry, module: Module, modules: list[Module], found: list[Place]) -> list[tuple[Entry, Module]]:
+    "Entries whose examples show this one too: functions that return it, classes that extend it, what takes it, what is built with it."
+    everything = [(e, m) for m in [module, *(m for m in modules if m is not module)] for e in m.entries]
+    def returns(e): return re.search(rf"-> .*\b{entry.name}\b", e.signature) or any(returns(member) for member in e.members)
+    def takes(e): return re.search(rf"\b{entry.name}\b", e.signature)
+    homes = [p for p in found if p.exports and entry.name in p.names]
+    def built_with(e): return any(f"def {name}" in p.names for p in homes for name in (e.name, *(member.name for member in e.members)))
+    ways = returns, lambda e: entry.name in e.bases, takes, built_with
+    return [(e, m) for way in ways for e, m in everything if e is not entry and way(e)]
+
+
+def any_example(entry: Entry, module: Module, modules: list[Module], found: list[Place]) -> tuple[Place | None, str]:
+    "An example of the entry, else of one that stands for it, with that one's name."
+    if at := example(entry, module.notebook, found): return at, ""
+    tried, ways = {(entry.name, module.name)}, [(entry, module)]
+    for other, home in ways:  # grows as it is gone through, until one has an example
+        for more, its_home in stands_for(other, home, modules, found):
+            if (more.name, its_home.name) in tried: continue
+            if at := example(more, its_home.notebook, found): return at, more.name
+            tried.add((more.name, its_home.name))
+            ways.append((more, its_home))
+    return None, ""
 
 
 def link(place: Place) -> str:
@@ -159,6 +202,7 @@ def block(entry: Entry, module: Module, text, more: tuple[str, ...] = (), depth:
     "The entry as a directive of Sphinx's Python domain: docstring, parameters, `more`, and its members inside."
     fields = [f":param {n}: {text(c)}" for n, c in entry.parameters.items() if c]
     if entry.returns: fields.append(f":returns: {text(entry.returns)}")
+    fields += [f":raises {kind}: `{said.replace('`', chr(39)).strip()}`" for kind, said in entry.raises if said.strip("… ")]
     options, head = [f":module: implicit_vi.{module.name}"], entry.name + entry.signature
     if entry.kind == "property": options, head = [*options, f":type: {entry.signature.partition('-> ')[2] or 'object'}"], entry.name
     if entry.kind == "data":
@@ -177,11 +221,13 @@ def inherited(entry: Entry, classes: dict[str, Entry]) -> dict[str, str]:
     return {name: full for name, full in methods.items() if name not in [m.name for m in entry.members]}
 
 
-def shown_in(entry: Entry, module: Module, found: list[Place]) -> tuple[str, ...]:
+def shown_in(entry: Entry, module: Module, modules: list[Module], found: list[Place]) -> tuple[str, ...]:
     "An example of the entry, and the places where it is built and used."
     parts = []
-    if at := example(entry, module.notebook, found):
-        parts += [f"{{.example}}\nExample, from {link(at)}:", f"```python\n{at.source}\n```"]
+    at, other = any_example(entry, module, modules, found)
+    if at:
+        by = f" by way of `{other}`" if other else ""
+        parts += [f"{{.example}}\nExample{by}, from {link(at)}:", f"```python\n{at.source}\n```"]
         if at.output: parts.append(f"```text\n{at.output}\n```")
     built = building(entry, module, found)
     elsewhere = {p.notebook: p for p in reversed(found) if entry.name in p.names and p.notebook != module.notebook and not p.exports}
@@ -202,7 +248,7 @@ def building(entry: Entry, module: Module, found: list[Place]) -> Place | None:
     return next((p for p in found if p.notebook == module.notebook and p.exports and f"def {entry.name}" in p.names), None)
 
 
-def render(module: Module, found: list[Place], classes: dict[str, Entry], text) -> str:
+def render(module: Module, modules: list[Module], found: list[Place], classes: dict[str, Entry], text) -> str:
     "The page of one module."
     path = f"../{pages.page(module.notebook)}.ipynb"
     offered = [f"`{e.name}`" for e in module.entries if e.name in exported()]
@@ -212,7 +258,8 @@ def render(module: Module, found: list[Place], classes: dict[str, Entry], text) 
     for entry in module.entries:
         methods = ", ".join(f"`{full}`" for full in inherited(entry, classes).values())
         more = [text(f"{{.about}}\nInherits {methods}.")] * bool(methods)
-        parts.append(block(entry, module, text, (*more, *shown_in(entry, module, found))))
+        if entry.name in EXPLAINED: more.append("{.about}\nWhat they do, typical values: [every setting](../use_settings.ipynb).")
+        parts.append(block(entry, module, text, (*more, *shown_in(entry, module, modules, found))))
     return "\n\n".join(parts) + "\n"
 
 
@@ -228,6 +275,8 @@ def before(notebook: Path, built: Place | None) -> str:
 def contents(found: list[Module], text) -> str:
     "The first page: every name with the first sentence about it."
     parts = ["# Reference", "{.subtitle}\nEvery public name, by module",
+        "What settings do, and typical values: [every setting](../use_settings.ipynb). What errors mean: "
+        "[troubles and remedies](../use_troubleshooting.ipynb).",
         "Shapes are written `(S, B, K)`: draws of the weights, data, outputs. Entropies and log-probabilities are in nats."]
     for m in found:
         parts.append(f"## [{m.name}]({m.name}.md)\n\n{m.subtitle}.")
@@ -250,5 +299,5 @@ def write(folder: Path, found: list[Module], writer: "pages.Writer") -> None:
         entries = [e if e.text else e._replace(text=before(m.notebook, building(e, m, seen))) for e in m.entries]
         found[i] = m = m._replace(entries=entries)
         def text(t, m=m): return writer.markdown(t, f"nbs/{m.notebook.name}", "../")
-        (folder/f"{m.name}.md").write_text(render(m, seen, classes, text), encoding="utf-8")
+        (folder/f"{m.name}.md").write_text(render(m, found, seen, classes, text), encoding="utf-8")
     (folder/"index.md").write_text(contents(found, text), encoding="utf-8")

@@ -17,9 +17,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/"docs"))
+import lead  # noqa: E402
 import make  # noqa: E402
 import pages  # noqa: E402
 import reference  # noqa: E402
+import words  # noqa: E402
 
 SITE = ROOT/"docs"/"build"/"site"
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -85,6 +87,46 @@ def test_reference_says_what_a_name_is_and_where_it_is_built(staged):
         for entry in entries:
             assert re.match(r"[^\s`:]|`[^`]", entry.split("\n\n")[1]), f"nothing is said about {entry[:60]}"
             assert "Built in [" in entry or "built in [" in entry, f"no notebook builds {entry[:60]}"
+
+
+def test_every_public_name_has_an_example():
+    "Its own, or one of something that returns, extends, takes or is built with it. What is called from a shell has none in Python."
+    found, seen = reference.modules(), reference.places()
+    called = {"main"}
+    assert not [e.name for m in found for e in m.entries if e.name not in called and not reference.any_example(e, m, found, seen)[0]]
+
+
+def test_errors_are_read_from_the_lines_that_raise_them():
+    source = '''def f(a):
+    "Doc."
+    if a < 1: raise ValueError(f"a must be at least 1, got {a}")
+    raise TypeError("one " f"two {a}")
+'''
+    entry = reference.function(reference.ast.parse(source).body[0], {})
+    assert entry.raises == (("ValueError", "a must be at least 1, got …"), ("TypeError", "one two …"))
+
+
+def test_experiments_begin_with_their_result(staged):
+    for path in (ROOT/"nbs").glob("exp_*.ipynb"):
+        cells = json.loads((staged[1]/path.name).read_text(encoding="utf-8"))["cells"]
+        kinds = [lead.kind(pages.nbformat.from_dict(c)) for c in cells[1:4]]
+        assert kinds == ["sentence", "picture", "table"], path.name
+        heads = re.findall(r"^## .*", staged[0][path.name], re.MULTILINE)
+        assert heads[0] == "## Run it again" and heads[1].startswith("## The quick run"), path.name
+        folded = [c for c in cells if "hide-input" in c["metadata"].get("tags", [])]
+        assert any("EDITION" in "".join(c["source"]) for c in folded), f"{path.name}: its parameters are not folded"
+
+
+def test_sections_list_their_pages(staged):
+    for title, paths in pages.navigation().items():
+        listed = re.findall(r"^- \[.*?\]\((.*?)\.ipynb\)", staged[0][f"{title.lower()}.md"], re.MULTILINE)
+        assert listed == [pages.page(p) for p in paths]
+    assert list(pages.navigation())[:3] == ["Use", "Understand", "Reproduce"]
+
+
+def test_words_are_those_that_are_read():
+    page = "<nav>no</nav><article><p>two words</p><pre>no</pre><div class='math'>no</div><br><b>and one – more</b></article><p>no</p>"
+    assert words.words(page) == 5
 
 
 def test_links_between_pages_lead_somewhere(staged):
@@ -281,12 +323,32 @@ def test_links_and_anchors_exist(seen, address):
     assert not broken
 
 
+QUERIES = {
+    "error bars": "use_regression", "confidence interval": "use_regression", "prediction interval": "use_regression",
+    "calibration": "use_classification", "ResNet": "use_last_layer", "pretrained": "use_last_layer", "cuda": "use_gpu", "GPU": "use_gpu",
+    "save model": "use_saving", "load": "use_saving", "ensemble": "use_when", "anomaly detection": "use_out_of_distribution",
+    "epistemic": "use_uncertainty", "number of samples": "use_number_of_draws", "out of memory": "use_gpu", "learning rate": "use_settings",
+    "NaN": "use_troubleshooting", "outliers": "use_likelihoods", "laplace": "use_from_elsewhere", "MCMC": "use_density"}
+
+
 def test_search_finds(browser, address):
-    tab = browser.new_page()
-    tab.goto(f"{address}search.html?q=entropy")
-    tab.wait_for_selector("ul.search li a")
-    assert tab.locator("ul.search li a").count() > 5
+    "What users type leads to the page for it among the first three."
+    tab, missed = browser.new_page(), {}
+    for query, page in QUERIES.items():
+        tab.goto(f"{address}search.html?q={query}")
+        tab.wait_for_selector("ul.search li a")
+        tab.wait_for_selector("p.search-summary:not(:empty)")
+        tab.wait_for_timeout(300)
+        first = tab.locator("ul.search li > a").evaluate_all("links => links.slice(0, 3).map(e => e.getAttribute('href').split(/[?#]/)[0])")
+        if f"{page}.html" not in first: missed[query] = first
     tab.close()
+    assert not missed
+
+
+def test_a_fifth_of_the_words_is_for_users(address):
+    counted = words.by_section()
+    lessons = sum(n for title, n in counted.items() if title != "Reference")
+    assert counted["Home"] + counted["Use"] >= lessons / 5
 
 
 def test_theme_and_copy_buttons(browser, address):
