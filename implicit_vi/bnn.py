@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_number, check_whole
 from .bounds import Entropy
 from .files import load_tensors
 from .likelihoods import likelihood_named
@@ -50,7 +51,8 @@ class Assembled(Prediction):
         chunk_size: int | None = 1,                    # weight samples in one batched call of the network; `None` takes all
     ):
         super().__init__()
-        if components < 1: raise ValueError(f"there must be at least one component, got components={components}")
+        check_whole("components", components)
+        for name, weight in (("prior_weight", prior_weight), ("entropy_weight", entropy_weight)): check_number(name, weight, least=0)
         if hasattr(start, "modules_of_draws"):
             likelihood = continued_likelihood(likelihood, start.likelihood)
             start = start.modules_of_draws(components)
@@ -79,6 +81,7 @@ class Bound(Assembled):
         n_samples: int = 1,       # $S$, draws of the weights, shared by the batch
     ) -> ELBO:
         "The evidence lower bound in nats per datum, from one draw of the distribution."
+        if batch is None: raise ValueError("a batch must be a pair (x, y) of inputs and targets, got None")
         size = batch_size(batch)
         if num_data < size: raise ValueError(f"num_data is the size of the training set; {num_data} is less than the batch of {size}")
         x, y = batch

@@ -144,6 +144,7 @@ class Batches:
     ):
         for given in (x, y):
             if not isinstance(given, Tensor): raise ValueError(f"batches need tensors, got {type(given).__name__}: use torch.as_tensor")
+            if not given.ndim: raise ValueError("batches need tensors with rows, got a single number")
         if len(x) != len(y): raise ValueError(f"as many inputs as targets are needed, got {len(x):,} and {len(y):,}")
         if len(x) == 0: raise ValueError("batches need at least one row, got inputs and targets of length 0")
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):

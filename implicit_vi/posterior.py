@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .architectures import make_generator
+from .arguments import check_number, check_whole
 from .bounds import Entropy, entropy_estimator
 from .files import load_tensors, save_tensors
 from .generators import Generator
@@ -102,7 +103,7 @@ class Distribution(Stored):
         seed: int | None = None,  # of this call alone; without it the global seed decides
     ) -> WeightSamples:
         "Draws of the weights."
-        if n_samples < 1: raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+        check_whole("n_samples", n_samples)
         with seeded(seed, next(self.parameters()).device): return WeightSamples(self._values(n_samples))
 
     def sample_in_chunks(self,
@@ -111,7 +112,8 @@ class Distribution(Stored):
         chunk: int = 10,          # draws at a time
     ) -> Iterator[WeightSamples]: # of so many draws, the last perhaps of fewer
         "Draws, some at a time: memory grows with the chunk, not with their number. A seed and a chunk decide them."
-        if chunk < 1: raise ValueError(f"a chunk has at least one draw, got {chunk}")
+        check_whole("chunk", chunk)
+        check_whole("n_samples", n_samples)
         sizes = [min(chunk, n_samples - first) for first in range(0, n_samples, chunk)] or [n_samples]
         return (self.sample(size, own) for size, own in zip(sizes, _seeds(seed, len(sizes))))
 
@@ -159,9 +161,8 @@ class ImplicitPosterior(Distribution):
         entropy_samples: int | None = None,                            # $K$, latents of a draw at which it is evaluated; all unless given
     ):
         super().__init__()
-        if not noise > 0: raise ValueError(f"the noise must be positive, got {noise}")
-        if entropy_samples is not None and entropy_samples < 1:
-            raise ValueError(f"the entropy needs at least one latent, got entropy_samples={entropy_samples}")
+        check_number("noise", noise, above=0)
+        if entropy_samples is not None: check_whole("entropy_samples", entropy_samples)
         if missing := [name for name in ("latent_dim", "num_weights") if not hasattr(generator, name)]:
             raise ValueError(f"a generator needs latent_dim and num_weights; {type(generator).__name__} has no {' and no '.join(missing)}")
         self.generator, self.noise, self.estimator, self.entropy_samples = generator, noise, entropy_estimator(entropy), entropy_samples

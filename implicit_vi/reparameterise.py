@@ -105,8 +105,7 @@ def chosen_layout(
     parameters = dict(module.named_parameters())
     first = {id(p): n for n, p in parameters.items()}
     aliases = {n: first[id(p)] for n, p in module.named_parameters(remove_duplicate=False) if n not in parameters}
-    patterns = [stochastic] if isinstance(stochastic, str) else stochastic
-    return Layout({n: parameters[n].shape for n in _free(parameters, aliases, patterns)})
+    return Layout({n: parameters[n].shape for n in _free(parameters, aliases, [stochastic] if isinstance(stochastic, str) else stochastic)})
 
 def _tensors(module: nn.Module, **how: Any) -> list: return [*module.named_parameters(**how), *module.named_buffers(**how)]
 
@@ -173,9 +172,8 @@ class WithoutWeights(nn.Module):
         return self.layout.flatten({n: self.module.get_buffer(n) for n in self.layout.shapes})
 
     def extra_repr(self) -> str:
-        frozen = [n for n, p in self.module.named_parameters() if not p.requires_grad]
-        words = f"stochastic: {self.num_weights} weights in {len(self.layout.shapes)} tensors"
-        return f"{words}; frozen: {', '.join(frozen)}" if frozen else words
+        frozen = ", ".join(n for n, p in self.module.named_parameters() if not p.requires_grad)
+        return f"stochastic: {self.num_weights} weights in {len(self.layout.shapes)} tensors{f'; frozen: {frozen}' if frozen else ''}"
 
     @property
     def has_statistics(self) -> bool:
@@ -253,7 +251,7 @@ class Reparameterised(Measured):
         statistics: dict[str, Tensor] | None = None,  # of these weights, from `statistics`
     ) -> Tensor:                                      # outputs, `(B, ...)` or `(S, B, ...)`
         if theta.ndim == 1: return self(theta[None], x, statistics)[0]
-        if theta.ndim != 2: raise ValueError(f"theta must be (m,) or (S, m), got {tuple(theta.shape)}")
+        if theta.ndim != 2 or not len(theta): raise ValueError(f"theta must be (m,) or (S, m), S at least 1, got {tuple(theta.shape)}")
         self.try_out(theta[0], x)
         if not (self.training or statistics) and self.has_statistics:
             raise RuntimeError("this network keeps running statistics, which differ for every sample of its weights: "
@@ -264,8 +262,8 @@ class Reparameterised(Measured):
 # %% ../nbs/05_reparameterise.ipynb #694a235a
 def _copied_buffers(network: "Measured", n_samples: int) -> dict[str, Tensor]:
     "Each buffer of the network, once for every sample, `(S, ...)`."
-    buffers = {name: network.module.get_buffer(name) for name in network.buffer_names if name not in (network.settled or ())}
-    return {name: b.expand(n_samples, *b.shape).clone() for name, b in buffers.items()}
+    names = [name for name in network.buffer_names if name not in (network.settled or ())]
+    return {name: (b := network.module.get_buffer(name)).expand(n_samples, *b.shape).clone() for name in names}
 
 def _state(network: "Measured", theta: Tensor) -> dict[str, Tensor]:
     "The weights and buffers of every sample, `(S, ...)`."
@@ -279,6 +277,9 @@ def _called(network: WithoutWeights, state: dict[str, Tensor], x: Any) -> Tensor
         if isinstance(x, Tensor): raise
         raise ValueError(f"the network does not take a {type(x).__name__}, as x of a batch (x, y), for its one input ({e}): "
                          "wrap it in a module that unpacks it") from e
+    except RuntimeError as e:
+        if type(e) is not RuntimeError or not isinstance(x, Tensor): raise  # memory, and what this package says itself
+        raise ValueError(f"the network fails on x {tuple(x.shape)} in {x.dtype} on {x.device.type}: {e}") from e
     if isinstance(outputs, Tensor): return outputs
     raise ValueError(f"the network returns a {type(outputs).__name__}, a tensor of outputs is needed: wrap it in a module that returns one")
 

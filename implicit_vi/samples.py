@@ -85,10 +85,12 @@ class WeightSamples(Moments):
 
     @classmethod
     def join(cls, parts: Iterable["WeightSamples"]) -> "WeightSamples":
-        "All draws of several, in this order. Raises `ValueError` where there are none."
+        "All draws of several, in this order. Raises `ValueError` where there are none, or draws of other numbers of weights."
         parts = list(parts)
         if not parts: raise ValueError("there are no draws to join")
         if len(parts) == 1: return parts[0]
+        if len(sizes := {part.values.shape[1] for part in parts}) > 1:
+            raise ValueError(f"draws of one network have equally many weights, these have {', '.join(map(str, sorted(sizes)))}")
         statistics = {name: torch.cat([part.statistics[name] for part in parts]) for name in parts[0].statistics}
         return cls(torch.cat([part.values for part in parts]), parts[0].layout, statistics)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from .arguments import check_number, check_whole
 from .checkpoints import Checkpoint
 from .random import seeded
 
@@ -48,6 +49,7 @@ def batch_size(
     if not isinstance(y, Tensor) or not y.ndim:
         raise ValueError(f"the targets of a batch (x, y) must be a tensor with one row for each datum, got {type(y).__name__}; "
                          "a loader gives batches, not single data")
+    if not len(y): raise ValueError(f"a batch has no rows: its targets are {tuple(y.shape)}; leave empty batches out")
     return len(y)
 
 # %% ../nbs/12_training.ipynb #144b4f02
@@ -69,7 +71,9 @@ def measure_epoch(
     if isinstance(loader, Iterator):
         raise ValueError(f"a loader is begun anew in each epoch, and this {type(loader).__name__} can be gone through only once: "
                          "give a list of its batches, or a DataLoader")
-    if num_data is not None and num_data < 1: raise ValueError(f"num_data must be at least 1, got {num_data}")
+    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+        raise TypeError(f"the loader must be an iterable of batches (x, y), such as a DataLoader or a list, got {loader!r:.80}")
+    if num_data is not None: check_whole("num_data", num_data)
     found = _of_sampler(loader) or _of_length(loader, num_data, count_batches) or _gone_through(loader, num_data)
     if not found.num_data or found.batches == 0: raise ValueError("the loader gives no batches")
     return found if num_data is None else found._replace(num_data=int(num_data))
@@ -152,7 +156,7 @@ def _advice(model: Any, optimiser: torch.optim.Optimizer) -> str:
 def _terms(model: Any, batch: Any, num_data: int, n_samples: int, step: int, optimiser: torch.optim.Optimizer) -> ELBO:
     "The bound at a step. Raises `FloatingPointError` where a term of it is not finite."
     try: elbo = model.elbo(batch, num_data, n_samples)
-    except torch.linalg.LinAlgError as e:
+    except (torch.linalg.LinAlgError, FloatingPointError) as e:
         raise FloatingPointError(f"step {step}: the solver of the entropy failed ({e}). {_advice(model, optimiser)}") from e
     values = dict(zip(elbo._fields[:3], torch.stack(elbo[:3]).detach().tolist()))
     broken = [name for name, value in values.items() if not isfinite(value)]
@@ -204,8 +208,10 @@ def fit(
     counted or begun anew and for a checkpoint of another run, `OSError` for one that cannot be written.
     """
     if epochs is not None and steps is not None: raise ValueError(f"give epochs or steps, not both; got epochs={epochs} and steps={steps}")
-    if n_samples < 1: raise ValueError(f"n_samples must be at least 1, got {n_samples}")
     if epochs is None and steps is None: epochs = 10
+    check_whole("n_samples", n_samples)
+    check_whole("steps" if epochs is None else "epochs", steps if epochs is None else epochs, least=0)
+    check_number("lr", lr, least=0)
     named = dict(optimiser=_name_of(optimiser), schedule=_name_of(schedule))
     plan = dict(epochs=epochs, steps=steps, lr=lr, n_samples=n_samples, seed=seed, **named)
     if hasattr(model, "begin"): model.begin()  # of a method whose `finish` put another distribution in the place of its points
