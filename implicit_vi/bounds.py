@@ -56,11 +56,15 @@ def _factor(gram: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     _check_products(gram)
     rounding, gram = torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).sum(-1).detach().double(), gram.double()
     shifted = (gram + gram.mT) / 2 + sigma**2 * torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype)
-    try: factor = torch.linalg.cholesky(shifted)
-    except torch.linalg.LinAlgError as e:
-        raise FloatingPointError(f"sigma = {sigma:.3g} is lost in rounding beside the singular values of the generator, of up to about "
-                                 f"{gram.diagonal(dim1=-2, dim2=-1).max().sqrt():.3g}: raise sigma, or take float64") from e
-    return factor, rounding / factor.detach().diagonal(dim1=-2, dim2=-1).square().amin(-1)
+    factor, failed = torch.linalg.cholesky_ex(shifted)
+    share = rounding / factor.detach().diagonal(dim1=-2, dim2=-1).square().amin(-1)
+    return torch.where(failed[..., None, None] > 0, torch.nan, factor), torch.where(failed > 0, torch.inf, share)
+
+def _check_rounding(share: Tensor, sigma: float) -> None:
+    "Raise `FloatingPointError` where the smallest pivot of a factor is nothing but rounding."
+    if anywhere(share == torch.inf):
+        raise FloatingPointError(f"sigma = {sigma:.3g} is lost in rounding beside the largest singular values of the generator: "
+                                 "raise sigma, lower the scale of the generator, or take float64")
 
 def _half_logdet(factor: Tensor, like: Tensor) -> Tensor:
     "Half the log-determinant of a matrix from its Cholesky factor, `(S,)`."
@@ -83,12 +87,15 @@ def exact_logdet(
     check_whole("block_size", block_size)
     columns = torch.eye(d, device=J.z.device, dtype=J.z.dtype)[:, None].expand(d, S, d)
     if d <= block_size and d * J.value.numel() <= 10**6:
-        rows = J.jvp(columns).permute(1, 0, 2).double()
+        rows = J.jvp(columns).permute(1, 0, 2)
         factor, rounding = _factor(rows @ rows.mT, sigma)
+        if anywhere(rounding > 1e-2): factor, rounding = _factor(rows.double() @ rows.double().mT, sigma)
+        _check_rounding(rounding, sigma)
         return Entropy(_half_logdet(factor, J.z) + constant, {"residual": rounding.to(J.z.dtype)})
     blocks = columns.split(block_size)
     with torch.no_grad():
         factor, rounding = _factor(torch.cat([J.gram(b) for b in blocks]).permute(1, 0, 2), sigma)
+        _check_rounding(rounding, sigma)
         inverse = torch.cholesky_inverse(factor).to(J.z.dtype)
     value = _half_logdet(factor, J.z)
 

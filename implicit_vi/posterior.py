@@ -56,17 +56,22 @@ class Stored(nn.Module):
     def _take_on(self, path: str | os.PathLike) -> Any:
         tensors, about = load_tensors(path)
         other = deepcopy(self)
-        other._make_room(tensors)
-        here = {"kind": self.kind, **other.description}
+        try: other._fill(path, tensors, about)
+        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError) as e: raise ValueError(f"{path} is damaged: {e!r}") from e
+        self.__dict__.update(other.__dict__)
+        return self
+
+    def _fill(self, path: str | os.PathLike, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        "Take on what a file holds. Raises `ValueError` where it is of another kind."
+        self._make_room(tensors)
+        here = {"kind": self.kind, **self.description}
         differ = [f"{k}: {about.get(k)} in the file, {v} here" for k, v in here.items() if about.get(k) != v]
-        own, found = ({k: tuple(v.shape) for k, v in state.items()} for state in (other.state_dict(), tensors))
+        own, found = ({k: tuple(v.shape) for k, v in state.items()} for state in (self.state_dict(), tensors))
         wrong = [k for k in {**own, **found} if own.get(k) != found.get(k)]
         differ += [f"{k}: {found.get(k, 'nothing')} in the file, {own.get(k, 'nothing')} here" for k in wrong[:3]]
         if differ: raise ValueError(f"{path} holds another {self.kind}: {'; '.join(differ)}")
-        other.load_state_dict(tensors)
-        other._read_notes(about)
-        self.__dict__.update(other.__dict__)
-        return self
+        self.load_state_dict(tensors)
+        self._read_notes(about)
 
     def _make_room(self, tensors: dict[str, Tensor]) -> None:
         "Create buffers that only training creates, in the shapes of a file."

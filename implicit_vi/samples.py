@@ -111,4 +111,7 @@ class WeightSamples(Moments):
         layout = _layout_of(about.get("shapes"), path)
         if layout and layout.num_weights != values.shape[1]:
             raise ValueError(f"{path} is damaged: its tensors hold {layout.num_weights} weights, its samples {values.shape[1]}")
-        return cls(values, layout, {k.removeprefix("statistics."): v for k, v in tensors.items()})
+        statistics = {k.removeprefix("statistics."): v for k, v in tensors.items()}
+        if wrong := [name for name, of_all in statistics.items() if of_all.shape[:1] != values.shape[:1]]:
+            raise ValueError(f"{path} is damaged: it has {len(values)} draws, and not as many values of {', '.join(wrong)}")
+        return cls(values, layout, statistics)
