@@ -7,6 +7,7 @@ __all__ = ['ELBO', 'batch_size', 'Epoch', 'measure_epoch', 'Progress', 'cosine',
 
 # %% ../nbs/12_training.ipynb #881d4ce7
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from math import cos, isfinite, pi
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, generators_of, tried_out
+from .processes import Processes
 from .random import seeded
+from .stops import Stoppable
 
 # %% ../nbs/12_training.ipynb #0b63a138
 class ELBO(NamedTuple):
@@ -160,11 +163,13 @@ def _terms(model: Any, batch: Any, num_data: int, n_samples: int, step: int, opt
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     raise FloatingPointError(f"step {step}: {' and '.join(broken)} not finite ({numbers}). {_advice(model, optimiser)}")
 
-def _climb(elbo: ELBO, weight: float, optimiser: torch.optim.Optimizer) -> None:
-    "A step of the optimiser up the bound, its log-likelihood weighted by the size of the batch."
+def _descend(elbo: ELBO, weight: float, optimiser: torch.optim.Optimizer) -> None:
+    "The gradient of minus the bound, its log-likelihood weighted by the size of the batch."
     optimiser.zero_grad(set_to_none=True)
     (-elbo._replace(log_likelihood=weight * elbo.log_likelihood).total).backward()
-    optimiser.step()
+
+def _gradients(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
 
 # %% ../nbs/12_training.ipynb #3ca5ee77
 class _EpochMeans:
@@ -196,12 +201,14 @@ def fit(
     seed: int | None = None,                      # of this call alone; the global seed unless given
     checkpoint: str | os.PathLike | None = None,  # file to write after every epoch, and to resume from where it exists
     progress: bool = True,
+    fabric: Any = None,                           # a Lightning Fabric that has been launched, for its device and several processes
 ) -> list[dict]:                                  # for each epoch, the terms in nats per datum and their weighted sum `total`
     """Maximise the evidence lower bound; the history is kept as `model.history` too.
 
     With a checkpoint, calling `fit` again with the same arguments continues after the last whole epoch, and ends with the same weights
     to the bit on one machine. Raises `FloatingPointError` where a term is not finite, `ValueError` for a loader that cannot be
-    counted or begun anew and for a checkpoint of another run, `OSError` for one that cannot be written.
+    counted or begun anew and for a checkpoint of another run, `OSError` for one that cannot be written. An interrupt ends the step that it
+    comes in and raises `KeyboardInterrupt`, SIGTERM likewise `SystemExit`; both say where the run can go on.
     """
     if epochs is not None and steps is not None: raise ValueError(f"give epochs or steps, not both; got epochs={epochs} and steps={steps}")
     if n_samples < 1: raise ValueError(f"n_samples must be at least 1, got {n_samples}")
@@ -209,14 +216,17 @@ def fit(
     named = dict(optimiser=_name_of(optimiser), schedule=_name_of(schedule))
     plan = dict(epochs=epochs, steps=steps, lr=lr, n_samples=n_samples, seed=seed, **named)
     if hasattr(model, "begin"): model.begin()  # of a method whose `finish` put another distribution in the place of its points
-    with seeded(seed, _device_of(model)):
-        run = _Run(model, loader, plan, num_data, optimiser, schedule, checkpoint, progress)
-        run.train()
-        if hasattr(model, "finish"): model.finish(loader, plan | {"progress": progress, "num_data": run.epoch.num_data})
+    processes = Processes(fabric)
+    with seeded(seed, fabric.device if fabric else _device_of(model)):
+        processes.start_alike(model, generators_of(loader))
+        run = _Run(model, loader, plan, num_data, optimiser, schedule, checkpoint, progress, processes)
+        with run.stops:
+            run.train()
+            if hasattr(model, "finish"): model.finish(loader, plan | {"progress": progress, "num_data": run.epoch.num_data})
     return model.history
 
 # %% ../nbs/12_training.ipynb #7d5d5bec
-def _name_of(function: Any) -> str: return getattr(function, "__qualname__", repr(function))
+def _name_of(function: Any) -> str: return getattr(function, "__qualname__", re.sub(r" at 0x[0-9a-fA-F]+", "", repr(function)))
 
 def _device_of(model: nn.Module) -> torch.device: return next(model.parameters()).device
 
@@ -235,29 +245,48 @@ def _made(optimiser: Any, model: nn.Module, lr: float) -> torch.optim.Optimizer:
 # %% ../nbs/12_training.ipynb #726ae640
 class _Run:
     "One call of `fit`: the model, the data, the optimiser and how far they are."
-    def __init__(self, model, loader, plan, num_data, optimiser, schedule, checkpoint, progress):
-        self.model, self.loader, self.plan, self.schedule = model, loader, plan, schedule
+    def __init__(self, model, loader, plan, num_data, optimiser, schedule, checkpoint, progress, processes):
+        self.model, self.loader, self.plan, self.schedule, self.processes = model, loader, plan, schedule, processes
         self.optimiser = _made(optimiser, model, plan["lr"])
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.epoch = measure_epoch(loader, num_data, count_batches=plan["steps"] is None)
         self.steps = plan["epochs"] * self.epoch.batches if plan["steps"] is None else plan["steps"]
         about = plan | {"batches": self.epoch.batches, "num_data": self.epoch.num_data, **getattr(model, "description", {})}
-        self.saved = Checkpoint(checkpoint, about, model, self.optimiser) if checkpoint else None
-        model.history = self.saved.begin() if self.saved else []
+        self.saved = Checkpoint(checkpoint, about, model, self.optimiser, generators_of(loader)) if checkpoint else None
+        model.history = self._begin(optimiser)
         self.step = sum(epoch["steps"] for epoch in model.history)
-        self.bar = Progress(self.steps, progress)
+        self.bar, self.stops = Progress(self.steps, progress and processes.rank == 0), Stoppable(self.where)
+
+    def _begin(self, make: Callable) -> list[dict]:
+        "The history so far: the first process finds out whether a checkpoint can be written, and all read it."
+        if self.saved is None: return []
+        learned = [p for p in self.model.parameters() if p.requires_grad]
+        history = self.saved.begin(tried_out(make, learned, self.plan["lr"])) if self.processes.rank == 0 else []
+        self.processes.wait()
+        return self.saved.read() if self.processes.rank else history
+
+    def where(self) -> str:
+        "How far training is, and what is on the disk of it."
+        kept = f"{self.saved.path} holds {len(self.model.history)} epochs, and the same call goes on from there" if self.saved else \
+            "nothing is written: fit(..., checkpoint=FILE) would go on from there"
+        return f"stopped after step {self.step} of {self.steps}; {kept}"
 
     def train(self) -> None:
         "Go on to the last step."
         if not self.model.training: self.model.train()  # parts that are in evaluation mode by themselves stay so
         while self.step < self.steps:
-            self.model.history.append(self._one_epoch())
-            if self.saved: self.saved.save(self.model.history)
+            means = self._one_epoch()
+            with self.stops.whole():
+                self.processes.agree(self.model.buffers())
+                self.model.history.append(means)
+                if self.saved and self.processes.rank == 0: self.saved.save(self.model.history)
+            self.stops.check()
 
     def _one_epoch(self) -> dict[str, float]:
         means, first = _EpochMeans(), self.step
         for batch in self.loader:
-            self._one_step(batch, means)
+            self.stops.check()
+            with self.stops.whole(): self._one_step(batch, means)
             if self.step == self.steps or (self.epoch.batches is None and means.data >= self.epoch.num_data): break
         if self.step == first: raise ValueError("the loader gives no batches")
         return means.result() | {"steps": self.step - first}
@@ -267,9 +296,16 @@ class _Run:
         if self.epoch.mean_size is None: self.epoch = self.epoch._replace(mean_size=size)
         factor = self.schedule(self.step / self.steps)
         for group, rate in zip(self.optimiser.param_groups, self.rates): group["lr"] = rate * factor
-        batch = tree_map(lambda part: part.to(device) if isinstance(part, Tensor) else part, batch)
-        elbo = _terms(self.model, batch, self.epoch.num_data, self.plan["n_samples"], self.step, self.optimiser)
-        _climb(elbo, size / (self.epoch.mean_size or size), self.optimiser)
+        rows, share = self.processes.rows_of(batch, size)
+        rows = tree_map(lambda part: part.to(device) if isinstance(part, Tensor) else part, rows)
+        with self.processes.own_numbers(device):
+            elbo = _terms(self.model, rows, self.epoch.num_data, self.plan["n_samples"], self.step, self.optimiser)
+            _descend(elbo, share * size / (self.epoch.mean_size or size), self.optimiser)
+        self.processes.average(_gradients(self.optimiser))
+        self.optimiser.step()
+        terms = torch.stack([share * elbo.log_likelihood, elbo.log_prior, elbo.entropy]).detach()
+        self.processes.average([terms])
+        elbo = elbo._replace(**dict(zip(elbo._fields, terms)))
         means.add(elbo, size)
         self.step += 1
         def in_words():
