@@ -20,18 +20,22 @@ from .random import random_state, set_random_state
 
 # %% ../nbs/11a_checkpoints.ipynb #02264215
 def _optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, float]]:
-    "The tensors and the plain numbers of an optimiser's state, by `parameter.name` and `group.group.name`. Raises `TypeError` for others."
+    "The tensors and the plain numbers of an optimiser's state, by `parameter.name`. Raises `TypeError` for other things."
     entries = {f"{i}.{k}": v for i, state in optimiser.state_dict()["state"].items() for k, v in state.items() if v is not None}
     for name, value in entries.items():
         if isinstance(value, Tensor | int | float): continue
         raise TypeError(f"a checkpoint holds tensors and numbers, and {type(optimiser).__name__} keeps a {type(value).__name__} "
                         f"for a parameter ({name}): train without a checkpoint, or take another optimiser")
     tensors = {name: v for name, v in entries.items() if isinstance(v, Tensor)}
-    own = {f"group.{i}.{k}": v for i, group in enumerate(optimiser.param_groups) for k, v in group.items() if k != "lr"}
-    return tensors, {name: v for name, v in (entries | own).items() if isinstance(v, int | float)}
+    return tensors, {name: v for name, v in entries.items() if name not in tensors}
+
+def _of_groups(optimiser: torch.optim.Optimizer) -> dict[str, float]:
+    "The numbers of an optimiser's groups, but for the learning rate."
+    groups = enumerate(optimiser.param_groups)
+    return {f"group.{i}.{k}": v for i, group in groups for k, v in group.items() if isinstance(v, int | float) and k != "lr"}
 
 def _restore_optimiser(optimiser: torch.optim.Optimizer, entries: dict[str, Any]) -> None:
-    "Put back what `_optimiser_state` gave."
+    "Put back what `_optimiser_state` and `_of_groups` gave."
     state: dict[int, dict[str, Any]] = {}
     groups = optimiser.state_dict()["param_groups"]
     for name, value in entries.items():
@@ -102,6 +106,7 @@ class Checkpoint:
         except TypeError as e: raise TypeError(f"a checkpoint holds settings that JSON can hold ({e}), got {plan}") from e
         inner = {f"{name}.optimiser": part.optimiser for name, part in model.named_modules() if hasattr(part, "optimiser")}
         self.optimisers: dict[str, Any] = {"optimiser": optimiser, **inner}
+        self.given = {name: _of_groups(its) for name, its in self.optimisers.items()}
 
     def save(self, history: list[dict]) -> None:
         "Write the state after the last epoch of `history`. Raises `OSError` where that fails; the file before stays as it was."
@@ -113,6 +118,9 @@ class Checkpoint:
     def _write(self, path: Path, optimisers: dict[str, Any], history: list[dict]) -> None:
         tensors, numbers = _whole_state(self.model, optimisers)
         tensors |= {f"generator.{i}": generator.get_state() for i, generator in enumerate(self.generators)}
+        for name, optimiser in optimisers.items():  # what is as it was given is the caller's, and may be given anew
+            found, given = _of_groups(optimiser), self.given[name]
+            numbers |= {f"{name}:{k}": v for k, v in found.items() if given.get(k) != v}
         about = {"kind": "checkpoint", "plan": self.plan, "history": history, "numbers": numbers}
         save_tensors(path, tensors, about)
 
