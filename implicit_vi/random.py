@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,8 +54,8 @@ def random_state() -> dict[str, Tensor]:
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available(): state |= {f"cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
     if torch.backends.mps.is_available(): state["mps"] = torch.mps.get_rng_state()
-    kind, keys, *rest = np.random.get_state()  # of integers below 2^32 and one normal number, which float64 holds exactly
-    if kind == "MT19937": state["numpy"] = torch.tensor([*keys.tolist(), *rest], dtype=torch.float64)
+    numpys: Any = np.random.get_state()  # noqa: NPY002  # integers below 2^32 and one normal number, which float64 holds exactly
+    if numpys[0] == "MT19937": state["numpy"] = torch.tensor([*numpys[1].tolist(), *numpys[2:]], dtype=torch.float64)
     _, keys, normal = random.getstate()
     return state | {"python": torch.tensor([*keys, float("nan") if normal is None else normal], dtype=torch.float64)}
 
@@ -68,7 +69,8 @@ def set_random_state(
     if "mps" in state and torch.backends.mps.is_available(): torch.mps.set_rng_state(state["mps"].cpu())
     if "numpy" in state:
         *keys, position, has_normal, normal = state["numpy"].tolist()
-        np.random.set_state(("MT19937", np.array(keys, np.uint32), int(position), int(has_normal), normal))
+        of_numpy = "MT19937", np.array(keys, np.uint32), int(position), int(has_normal), normal
+        np.random.set_state(of_numpy)  # noqa: NPY002
     if "python" in state:
         *keys, normal = state["python"].tolist()
         random.setstate((3, tuple(map(int, keys)), None if normal != normal else normal))

@@ -293,7 +293,7 @@ def _run_samples(network: "Measured", state: dict[str, Tensor], x: Any) -> Tenso
     draws = [{name: values[i] for name, values in state.items()} for i in range(len(next(iter(state.values()))))]
     with shared_work(network.module, state, x):
         kept = KeptBuffers(network.module, network.settled or ())
-        try: return torch.stack([kept.call(lambda _, draw=draw: _called(network, draw, x)) for draw in draws])
+        try: return torch.stack([kept.call(lambda _, draw=draw: _called(network, draw, x)) for draw in draws])  # type: ignore[misc]
         except CannotShare: kept.undo()
     kept = KeptBuffers(network.module, network.settled or ())
     return torch.stack([run(draw) for draw in draws])

@@ -150,12 +150,12 @@ def fit(
     plan = dict(epochs=epochs, steps=steps, lr=lr, n_samples=n_samples, seed=seed, **named)
     if hasattr(model, "begin"): model.begin()  # of a method whose `finish` put another distribution in the place of its points
     processes = Processes(fabric)
-    with seeded(seed, fabric.device if fabric else _device_of(model)):
+    with seeded(seed, fabric.device if fabric else _device_of(model)), Stoppable(lambda: "stopped before the first step") as stops:
         processes.start_alike(model, generators_of(loader))
-        run = _Run(model, loader, plan, num_data, optimiser, schedule, checkpoint, progress, processes)
-        with run.stops:
-            run.train()
-            if hasattr(model, "finish"): model.finish(loader, plan | {"progress": progress, "num_data": run.epoch.num_data})
+        run = _Run(model, loader, plan, num_data, optimiser, schedule, checkpoint, progress, processes, stops)
+        stops.where = run.where
+        run.train()
+        if hasattr(model, "finish"): model.finish(loader, plan | {"progress": progress, "num_data": run.epoch.num_data})
     return model.history
 
 # %% ../nbs/12_training.ipynb #7d5d5bec
@@ -178,7 +178,7 @@ def _made(optimiser: Any, model: nn.Module, lr: float) -> torch.optim.Optimizer:
 # %% ../nbs/12_training.ipynb #726ae640
 class _Run:
     "One call of `fit`: the model, the data, the optimiser and how far they are."
-    def __init__(self, model, loader, plan, num_data, optimiser, schedule, checkpoint, progress, processes):
+    def __init__(self, model, loader, plan, num_data, optimiser, schedule, checkpoint, progress, processes, stops):
         self.model, self.loader, self.plan, self.schedule, self.processes = model, loader, plan, schedule, processes
         self.optimiser = _made(optimiser, model, plan["lr"])
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -188,7 +188,7 @@ class _Run:
         self.saved = Checkpoint(checkpoint, about, model, self.optimiser, generators_of(loader)) if checkpoint else None
         model.history = self._begin(optimiser)
         self.step = sum(epoch["steps"] for epoch in model.history)
-        self.bar, self.stops = Progress(self.steps, progress and processes.rank == 0), Stoppable(self.where)
+        self.bar, self.stops = Progress(self.steps, progress and processes.rank == 0), stops
 
     def _begin(self, make: Callable) -> list[dict]:
         "The history so far: the first process finds out whether a checkpoint can be written, and all read it."
