@@ -19,6 +19,7 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 def train_and_tell(method: str, folder: Path, phase: Synchronized) -> None:
     "Train, with what is said on standard error in a file; an interrupt is told there too, as Python does."
     os.dup2(os.open(folder/"said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.stderr = open(2, "w", closefd=False)
     try: train(method, folder, phase)
     except KeyboardInterrupt as e:
         os.write(2, f"{e}\n".encode())
