@@ -71,8 +71,10 @@ def staging(
                 shutil.rmtree(left.parent, ignore_errors=True)
         except OSError: pass  # its process lives
     with tempfile.TemporaryDirectory(dir=results, prefix=".running-", ignore_cleanup_errors=True) as folder:
-        with Path(folder, "lock").open("w") as lock:
+        begun = Path(folder, "unlocked")
+        with begun.open("w") as lock:
             flock(lock, LOCK_EX | LOCK_NB)
+            begun.rename(begun.with_name("lock"))  # with its name only when it is locked: others take what is not for a dead process's
             yield Path(folder)
 
 # %% ../nbs/34_runs.ipynb #isnews01
