@@ -171,6 +171,9 @@ class StoredBound(Bound):
         "A saved model. Raises `ValueError` for a file of another model, and says what differs."
         tensors, about = load_tensors(path)
         chosen = _settings_of(about, cls, settings, path)
+        most = max([len(tensors), *(len(t) for t in tensors.values() if t.ndim)])  # of parts: each has tensors of its own, or rows
+        for name in ("components", "members"):
+            if isinstance(n := chosen.get(name), int) and n > most: raise ValueError(f"{path} names {n:,} {name}, and holds {most:,} at most")
         room = budget(tensors) + 20 * sum(t.numel() for t in network.state_dict().values())
         try:
             with within(room): model = cls(network, **chosen)
