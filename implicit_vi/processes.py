@@ -75,7 +75,7 @@ class Processes:
         "A block with random numbers of this process; those after it are again the same in all."
         if self.count == 1: yield
         else:
-            with seeded(int(torch.randint(2**62, ())) + self.rank, device): yield
+            with seeded(int(torch.randint(2**62, (), device="cpu")) + self.rank, device): yield
 
     def average(self,
         tensors: Sequence[Tensor],  # of the same shapes in all processes, one dtype
