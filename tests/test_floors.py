@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = {p.stem: p for p in sorted((ROOT/"implicit_vi").glob("*.py")) if not p.stem.startswith("_")}
 FLOORS = dict(
     # tools
-    files=0, random=0, checkpoints=1,
+    files=0, random=0, stops=0, epochs=0, checkpoints=1, processes=1,
     # beside: functions of tensors
     metrics=0, networks=0, sources=0, transforms=0, references=0, arrival=0, constrained=0,
     data=1, plots=1, together=3,

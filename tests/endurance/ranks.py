@@ -91,14 +91,14 @@ def trial(tries: int) -> tuple[int, list[str]]:
 
 def filled_up_by_one(folder: Path) -> list[str]:
     "What is wrong where two processes are killed, and one alone goes on."
-    both = launch(train, 2, folder, 2, 200)
+    both = launch(train, 2, folder, 2, 60)
     while not (folder/"run").exists() or not (history := load_tensors(folder/"run")[1]["history"]): time.sleep(.01)
     for child in both: child.kill()
     ended(both)
     history = load_tensors(folder/"run")[1]["history"]
-    if any(found := ended(launch(train, 1, folder, 1, 200))): return [f"on one process, status {found}"]
+    if any(found := ended(launch(train, 1, folder, 1, 60))): return [f"on one process, status {found}"]
     whole = load_tensors(folder/"end-0")[1]["history"]
-    return [] if 0 < len(history) < 200 == len(whole) and whole[:len(history)] == history else ["on one process the history is another"]
+    return [] if 0 < len(history) < 60 == len(whole) and whole[:len(history)] == history else ["on one process the history is another"]
 
 
 def main() -> int:
