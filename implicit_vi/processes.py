@@ -53,7 +53,8 @@ class Processes:
         for tensor in tensors if self.count > 1 else ():
             whole = tensor.detach() if self.rank == 0 else torch.zeros_like(tensor)
             if tensor.dtype == torch.bool: whole = whole.to(torch.uint8)
-            with self._all_there(): tensor.data.copy_(self.fabric.all_reduce(whole.clone(), reduce_op="sum"))  # with nothing from the others
+            with self._all_there(): of_first = self.fabric.all_reduce(whole.clone(), reduce_op="sum")  # with nothing from the others
+            tensor.data.copy_(of_first)
 
     def rows_of(self,
         batch: Any,               # of all processes; tensors with a row for each datum, in any nesting

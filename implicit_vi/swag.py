@@ -130,4 +130,6 @@ class _CutBatches:
     def __iter__(self) -> Iterator[Any]:
         for x, y in self.loader:
             if self.pieces == 1: yield x, y
-            else: yield from ((x[rows], y[rows]) for rows in torch.randperm(len(y), device="cpu").to(y.device).tensor_split(self.pieces) if len(rows))
+            else:
+                order = torch.randperm(len(y), device="cpu").to(y.device)
+                yield from ((x[rows], y[rows]) for rows in order.tensor_split(self.pieces) if len(rows))
