@@ -1,8 +1,9 @@
 # paper: the runs of workflow/runs.yaml that are missing, and one page of all figures · status: which those are
-# test: every check · test-all: and the slow cells · faults: do the tests bite · lint · docs: the site, in docs/build/site · test-docs: the site in a browser · readme: from nbs/index.ipynb · clean
+# test: every check · test-all: and the slow cells · endurance: long trials · faults: do the tests bite · lint
+# docs: the site, in docs/build/site · test-docs: the site in a browser · readme: from nbs/index.ipynb · clean
 # PYTHON=python3.12 chooses the interpreter of a new environment. For paper: PROFILE=paper the sizes of the paper, PROFILE=gpu its GPU jobs;
 # ONLY="toy mnist" some experiments; ON=slurm where to run; LIMIT=5h how long, the next time goes on from there; ARGS=-n only says what.
-.PHONY: paper status test test-all faults lint readme docs test-docs clean
+.PHONY: paper status test test-all endurance faults lint readme docs test-docs clean
 PYTHON ?= python3
 PROFILE ?= smoke
 ON ?= local
@@ -31,6 +32,11 @@ test: $(READY)
 
 test-all: $(READY)
 	@SLOW=1 $(BIN)/python tests/run.py
+
+# what was tried to break it: trials of some minutes, whose records are results/robustness/*.json; ARGS=crash one of them
+endurance: $(READY)
+	@for name in $(or $(ARGS),$(filter-out record,$(basename $(notdir $(wildcard tests/endurance/*.py))))); do \
+		PYTHONPATH=tests $(BIN)/python tests/endurance/$$name.py || failed="$$failed $$name"; done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 # do the tests bite? Deliberate faults, one after another: an hour or two; ARGS="metrics -j 2" those of a module, two at a time
 faults: $(READY)

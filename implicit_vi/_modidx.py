@@ -903,6 +903,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'implicit_vi.processes': { 'implicit_vi.processes.Processes': ('processes.html#processes', 'implicit_vi/processes.py'),
                                        'implicit_vi.processes.Processes.__init__': ( 'processes.html#processes.__init__',
                                                                                      'implicit_vi/processes.py'),
+                                       'implicit_vi.processes.Processes._all_there': ( 'processes.html#processes._all_there',
+                                                                                       'implicit_vi/processes.py'),
                                        'implicit_vi.processes.Processes._borders': ( 'processes.html#processes._borders',
                                                                                      'implicit_vi/processes.py'),
                                        'implicit_vi.processes.Processes.agree': ( 'processes.html#processes.agree',

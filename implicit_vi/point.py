@@ -38,7 +38,7 @@ class Points(Distribution):
         "All points, or so many of them at random where there are more."
         check_whole("n_samples", n_samples)
         if n_samples >= len(self.values): return WeightSamples(self.values.detach().clone())
-        with seeded(seed, self.values.device): chosen = torch.randperm(len(self.values))[:n_samples]
+        with seeded(seed, self.values.device): chosen = torch.randperm(len(self.values), device="cpu")[:n_samples]
         return WeightSamples(self.values[chosen.to(self.values.device)])
 
     def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, chunk: int = 10) -> Iterator[WeightSamples]:

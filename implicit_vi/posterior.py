@@ -87,7 +87,7 @@ class Stored(nn.Module):
 def _seeds(seed: int | None, n: int) -> list[int | None]:
     "Seeds of so many chunks: the given one, then numbers that follow from it. Without one the global state is in charge of all."
     if seed is None: return [None] * n
-    later = torch.randint(2**62, (n - 1,), generator=torch.Generator().manual_seed(int(seed)))
+    later = torch.randint(2**62, (n - 1,), generator=torch.Generator().manual_seed(int(seed)), device="cpu")
     return [seed, *later.tolist()]
 
 # %% ../nbs/13_posterior.ipynb #f30d494a

@@ -44,12 +44,17 @@ class Processes:
         if inner := [type(part).__name__ for part in model.modules() if hasattr(part, "optimiser")]:
             raise ValueError(f"{inner[0]} trains something of its own, which several processes would not do alike: train it in one")
         self.agree([*model.parameters(), *model.buffers()])
-        set_random_state(self.fabric.broadcast(random_state()))
-        for generator in generators: generator.set_state(self.fabric.broadcast(generator.get_state()))
+        with self._all_there():
+            set_random_state(self.fabric.broadcast(random_state()))
+            for generator in generators: generator.set_state(self.fabric.broadcast(generator.get_state()))
 
     def agree(self, tensors: Iterable[Tensor]) -> None:
-        "Let all have the tensors of the first."
-        for tensor in tensors if self.count > 1 else (): tensor.data.copy_(self.fabric.broadcast(tensor.detach().cpu()))
+        "Let all have the tensors of the first. Raises `RuntimeError` where another process has ended."
+        for tensor in tensors if self.count > 1 else ():
+            whole = tensor.detach() if self.rank == 0 else torch.zeros_like(tensor)
+            if tensor.dtype == torch.bool: whole = whole.to(torch.uint8)
+            with self._all_there(): of_first = self.fabric.all_reduce(whole.clone(), reduce_op="sum")  # with nothing from the others
+            tensor.data.copy_(of_first)
 
     def rows_of(self,
         batch: Any,               # of all processes; tensors with a row for each datum, in any nesting
@@ -71,7 +76,7 @@ class Processes:
         "A block with random numbers of this process; those after it are again the same in all."
         if self.count == 1: yield
         else:
-            with seeded(int(torch.randint(2**62, ())) + self.rank, device): yield
+            with seeded(int(torch.randint(2**62, (), device="cpu")) + self.rank, device): yield
 
     def average(self,
         tensors: Sequence[Tensor],  # of the same shapes in all processes, one dtype
@@ -79,12 +84,18 @@ class Processes:
         "Replace tensors by their means over all processes. Raises `RuntimeError` where another process has ended."
         if self.count == 1 or not tensors: return
         together = torch.cat([tensor.flatten() for tensor in tensors])
-        try: together = self.fabric.all_reduce(together, reduce_op="mean")
-        except RuntimeError as e:
-            raise RuntimeError(f"process {self.rank} of {self.count} has lost another one ({str(e).splitlines()[0]}): a checkpoint, if "
-                               "there is one, is whole; start all processes again, and they go on from there") from e
+        with self._all_there(): together = self.fabric.all_reduce(together, reduce_op="mean")
         for tensor, mean in zip(tensors, together.split([tensor.numel() for tensor in tensors])): tensor.copy_(mean.view_as(tensor))
 
     def wait(self) -> None:
-        "Go on when all are here."
-        if self.count > 1: self.fabric.barrier()
+        "Go on when all are here. Raises `RuntimeError` where another process has ended."
+        with self._all_there():
+            if self.count > 1: self.fabric.barrier()
+
+    @contextmanager
+    def _all_there(self) -> Iterator[None]:
+        "A block in which processes meet."
+        try: yield
+        except RuntimeError as e:
+            raise RuntimeError(f"process {self.rank} of {self.count} has lost another one ({str(e).splitlines()[0]}): a checkpoint, if "
+                               "there is one, is whole; start all processes again, and they go on from there") from e

@@ -221,7 +221,7 @@ class Measured(WithoutWeights):
         "Find out, once and once more in training, which buffers a pass writes alike for all weights. Raises `ValueError` for others."
         known = self.settled is not None and (self.tried or not self.training)
         if known or not self.buffer_names or torch._C._functorch.maybe_get_level(theta) not in (-1, None): return
-        noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0)).to(theta)
+        noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), device="cpu").to(theta)
         settings = [self.layout.unflatten(t.detach()) for t in (theta, theta + (theta.abs().mean() + 1e-3) * noise)]
         self.settled = kept_buffers(self.module, settings, lambda: _called(self, {}, x))
         self.tried = self.training

@@ -108,16 +108,16 @@ def _gradients(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 # %% ../nbs/12_training.ipynb #3ca5ee77
 class _EpochMeans:
     "Means of the terms over the batches of an epoch."
-    def __init__(self): self.sums, self.data, self.steps = torch.zeros(3, dtype=torch.float64), 0, 0
+    def __init__(self): self.sums, self.data, self.steps = torch.zeros(3, dtype=torch.float64, device="cpu"), 0, 0
 
     def add(self, elbo: ELBO, size: int) -> None:
-        terms = torch.stack(elbo[:3]).detach().double().cpu()
-        self.sums += terms * torch.tensor([size, 1, 1])
+        terms = torch.stack(elbo[:3]).detach().cpu().double()
+        self.sums += terms * terms.new_tensor([size, 1, 1])
         self.weights = elbo.prior_weight, elbo.entropy_weight
         self.data, self.steps = self.data + size, self.steps + 1
 
     def result(self) -> dict[str, float]:
-        terms = self.sums / torch.tensor([self.data, self.steps, self.steps])
+        terms = self.sums / self.sums.new_tensor([self.data, self.steps, self.steps])
         means = ELBO(terms[0], terms[1], terms[2], *self.weights)
         return {name: getattr(means, name).item() for name in ("log_likelihood", "log_prior", "entropy", "total")}
 

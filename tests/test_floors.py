@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = {p.stem: p for p in sorted((ROOT/"implicit_vi").glob("*.py")) if not p.stem.startswith("_")}
 FLOORS = dict(
     # tools
-    files=0, arguments=0, strangers=0, random=0, checkpoints=1,
+    files=0, arguments=0, strangers=0, random=0, stops=0, epochs=1, checkpoints=1, processes=1,
     # beside: functions of tensors
     metrics=1, networks=0, sources=1, transforms=1, references=0, arrival=0, constrained=1,
     data=2, plots=2, together=3,
