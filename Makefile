@@ -52,6 +52,14 @@ constraints: $(READY)
 		"# Made with $$($(BIN)/python -V 2>&1). PIP_CONSTRAINT=constraints.txt make test installs these versions."; \
 	$(BIN)/python -m pip freeze --all --exclude-editable | grep -vE "^(pip==|nvidia-|cuda-|triton==)"; } > $@.part && mv $@.part $@.txt
 
+# these versions with the sums of their files on every platform, from the registry that pip reads: LOCKED=1 make test installs nothing else
+.PHONY: requirements.lock
+requirements.lock: $(READY)
+	@$(BIN)/python -m pip install -q uv
+	@{ printf '%s\n' "# The versions of constraints.txt with their sums, by \`make requirements.lock\`: LOCKED=1 make test installs them."; \
+	$(BIN)/uv pip compile setup.py --extra dev --constraint constraints.txt --universal --python-version 3.11.5 --generate-hashes \
+		--no-header --no-annotate --quiet; } > $@.part && mv $@.part $@
+
 # the checks before every commit: .pre-commit-config.yaml
 .PHONY: hooks
 hooks: $(READY)
@@ -79,7 +87,8 @@ clean:
 
 $(READY): settings.ini setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -e ".[dev]"
+	$(if $(LOCKED),$(BIN)/python -m pip install -q --require-hashes -r requirements.lock)
+	$(BIN)/python -m pip install -q $(if $(LOCKED),--no-deps --no-build-isolation) -e ".[dev]"
 	touch $@
 
 $(DOCS): $(READY)

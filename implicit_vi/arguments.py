@@ -52,7 +52,8 @@ def anywhere(
 def check_tensors(**named: Any) -> None:
     "Raises `TypeError` for an argument that is no tensor."
     for name, t in named.items():
-        if not isinstance(t, Tensor): raise TypeError(f"{name} must be a tensor, got {type(t).__module__}.{type(t).__name__}: use torch.as_tensor")
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(t).__module__}.{type(t).__name__}: use torch.as_tensor")
 
 def no_numbers(t: Tensor) -> str:
     "How many entries are not finite, and which is the first; nothing where all are."

@@ -38,7 +38,8 @@ def pareto_k(
     """
     n = len(log_weights)
     if log_weights.ndim != 1 or n < 25: raise ValueError(f"weights must be (S,) with S at least 25, got {tuple(log_weights.shape)}")
-    if log_weights.isnan().any() or log_weights.max() == torch.inf: raise ValueError("weights must be numbers, and some are NaN or infinite")
+    if log_weights.isnan().any() or log_weights.max() == torch.inf:
+        raise ValueError("weights must be numbers, and some are NaN or infinite")
     ordered = (log_weights.double() - log_weights.max()).sort().values.exp()
     tail = int(min(n / 5, 3 * n**.5))
     excesses = ordered[-tail:] - ordered[-tail - 1]

@@ -173,7 +173,8 @@ class StoredBound(Bound):
         chosen = _settings_of(about, cls, settings, path)
         most = max([len(tensors), *(len(t) for t in tensors.values() if t.ndim)])  # of parts: each has tensors of its own, or rows
         for name in ("components", "members"):
-            if isinstance(n := chosen.get(name), int) and n > most: raise ValueError(f"{path} names {n:,} {name}, and holds {most:,} at most")
+            if isinstance(n := chosen.get(name), int) and n > most:
+                raise ValueError(f"{path} names {n:,} {name}, and holds {most:,} at most")
         room = budget(tensors) + 20 * sum(t.numel() for t in network.state_dict().values())
         try:
             with within(room): model = cls(network, **chosen)
@@ -193,7 +194,8 @@ class StoredBound(Bound):
 
     def _read_notes(self, about: dict[str, Any]) -> None:
         history = about.get("history")
-        if not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history): raise ValueError(f"a history of {history!r:.80}")
+        if not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
+            raise ValueError(f"a history of {history!r:.80}")
         self.history = history
 
 # %% ../nbs/18_bnn.ipynb #702fcf1e

@@ -44,7 +44,8 @@ def _check_products(products: Tensor) -> None:
 
 def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor], Tensor]:
     "The product $J^\\top J t$, its matrix multiplications in another precision."
-    if precision == torch.float16: raise ValueError("precision must hold squares of singular values, and float16 does not: take torch.bfloat16")
+    if precision == torch.float16:
+        raise ValueError("precision must hold squares of singular values, and float16 does not: take torch.bfloat16")
     if precision in (None, J.z.dtype): return J.gram
     def reduced(t):
         with torch.autocast(t.device.type, precision): return J.gram(t).to(t.dtype)

@@ -76,8 +76,10 @@ def _compare_states(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None
     "Raise `ValueError` unless an optimiser's tensors are of the names and shapes that it keeps, finite, and numbers of steps not negative."
     for name, t in found.items():
         if name not in wanted or wanted[name].shape != t.shape: raise ValueError(f"{name} of the optimiser is {tuple(t.shape)}")
-        if not t.isfinite().all() or name.endswith(".step") and t < 0: raise ValueError(f"{name} of the optimiser is not finite, or negative")
-    if found and (missing := [name for name in wanted if name not in found]): raise ValueError(f"the optimiser needs {', '.join(missing[:3])}")
+        if not t.isfinite().all() or name.endswith(".step") and t < 0:
+            raise ValueError(f"{name} of the optimiser is not finite, or negative")
+    if found and (missing := [name for name in wanted if name not in found]):
+        raise ValueError(f"the optimiser needs {', '.join(missing[:3])}")
 
 def _compare(about: dict[str, Any], plan: dict[str, Any], path: Path) -> None:
     "Raise `ValueError` unless a description is that of a checkpoint with this plan."
@@ -177,7 +179,8 @@ class Checkpoint:
 
     def _kept(self) -> tuple:
         "All that `_take_on` changes, as it is."
-        return (deepcopy(self.model.state_dict()), [deepcopy(optimiser.state_dict()) for optimiser in self.optimisers.values()], random_state(),
+        return (deepcopy(self.model.state_dict()), [deepcopy(optimiser.state_dict()) for optimiser in self.optimisers.values()],
+                random_state(),
                 [generator.get_state() for generator in self.generators])
 
     def _go_back(self, state: dict, of_optimisers: list[dict], numbers: dict[str, Tensor], of_generators: list[Tensor]) -> None:

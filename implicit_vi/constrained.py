@@ -77,6 +77,7 @@ class Constrained:
                 found = "nothing" if value is None else tuple(value.shape)
                 raise ValueError(f"{name} must be (..., {', '.join(map(str, shape))}), got {found}")
             free = transform.inv(value)
-            if found := no_numbers(value) or no_numbers(free): raise ValueError(f"{name} must obey its constraint; as free numbers they must be finite, and {found}")
+            if found := no_numbers(value) or no_numbers(free):
+                raise ValueError(f"{name} must obey its constraint; as free numbers they must be finite, and {found}")
             parts.append(free.reshape(*value.shape[:value.ndim - len(shape)], size))
         return torch.cat(parts, -1)

@@ -188,7 +188,8 @@ def _numbers(path: Path, ndim: int) -> np.ndarray:
     lines = read_text(path, 2**25).splitlines()
     try: numbers = np.loadtxt(lines, dtype=float if ndim == 2 else int, ndmin=ndim)
     except (ValueError, OverflowError) as e: raise ValueError(f"{path} is no table of numbers ({e}); fetch it again") from None
-    if numbers.ndim != ndim or not np.isfinite(numbers).all(): raise ValueError(f"{path} should be numbers that are finite, in {ndim} dimensions; fetch it again")
+    if numbers.ndim != ndim or not np.isfinite(numbers).all():
+        raise ValueError(f"{path} should be numbers that are finite, in {ndim} dimensions; fetch it again")
     return numbers
 
 def load_uci(

@@ -145,7 +145,8 @@ class DensityPosterior(ConstrainedPosterior):
 
     def _read_notes(self, about):
         found = about.get("found")
-        if found is not None and not (len(found) == len(Arrival._fields) and all(isinstance(n, int | float) for n in found)): raise ValueError(f"{found!r:.80}")
+        if found is not None and not (len(found) == len(Arrival._fields) and all(isinstance(n, int | float) for n in found)):
+            raise ValueError(f"{found!r:.80}")
         self.found = None if found is None else Arrival(*found)
 
 _HIDDEN, _NOISE = (64, 64), .1  # of the generator unless given: widths of its hidden layers, noise in units of the place

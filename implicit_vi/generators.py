@@ -134,7 +134,7 @@ class Generator(DifferentiableMap):
         mean: Tensor,  # what each weight is to be on average over the latent, `(m,)`
         sd: Tensor,    # by how much it is to vary with the latent, `(m,)`
     ) -> "Generator":
-        """Rescale the outputs in place to have, over $z$, these means and standard deviations. Raises `ValueError` for others than finite ones.
+        """Rescale the outputs in place to have, over $z$, these means and standard deviations. Raises `ValueError` where not finite.
 
         Weights in a run of equal `sd`, such as a tensor of the network, are rescaled alike: their mean variance fits, as measured.
         """

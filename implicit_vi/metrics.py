@@ -109,7 +109,7 @@ def reliability(
     labels: Tensor,         # `(B,)`
     bins: int = 15,         # number of bins of equal width, closed on the right
 ) -> Reliability:           # confidence, accuracy and counts of each bin
-    "Mean confidence and accuracy of the most probable class, by bins; empty ones are NaN. Errors as of `accuracy`. Source: Guo et al. (2017)."
+    "Mean confidence and accuracy of the top class, by bins; empty ones are NaN. Errors as of `accuracy`. Source: Guo et al. (2017)."
     p, labels = _scored(probabilities, labels)
     confidence, predicted = p.max(1)
     return _bin(confidence, predicted == labels, bins)
@@ -136,7 +136,7 @@ def maximum_calibration_error(
     labels: Tensor,         # `(B,)`
     bins: int = 15,         # number of bins of equal width, closed on the right
 ) -> Tensor:                # in $[0, 1]$, a scalar
-    """Distance between accuracy and confidence in the worst bin that is not empty. Raises `ValueError` unless given probabilities and labels.
+    """Distance between accuracy and confidence in the worst bin that is not empty. Raises `ValueError` as `accuracy` does.
     Source: Naeini et al. (2015); Guo et al. (2017), eq. 5.
     """
     r = reliability(probabilities, labels, bins)
@@ -162,7 +162,7 @@ def published_calibration_error(
     bins: int = 15,         # number of bins, closed on the left; set it to what the published number used
 ) -> Tensor:                # a scalar; NaN where every confidence is in the top bin
     """A faulty calibration error that drops the top bin: only to compare with published numbers, never to report.
-    Predictions with confidence of at least $1 - 1/M$ are left out, of sum and weights. Raises `ValueError` unless given probabilities and labels.
+    Predictions with confidence of at least $1 - 1/M$ are left out of sum and weights. Raises `ValueError` as `accuracy` does.
     """
     p, labels = _scored(probabilities, labels)
     confidence, predicted = p.max(1)
@@ -247,7 +247,8 @@ def gaussian_mixture_log_likelihood(
     sd = torch.as_tensor(noise_sd, dtype=mean.dtype, device=mean.device)
     fits = sd.numel() == 1 or sd.shape in (mean.shape[:1], mean.shape, (1, 1, mean.shape[2])) or sd[..., None].shape == mean.shape
     _expect(fits, "noise_sd as a scalar, (S,) or like the means", sd, means)
-    if not ((sd > 0) & sd.isfinite()).all(): raise ValueError(f"noise_sd must be positive, got values from {sd.min():.3g} to {sd.max():.3g}")
+    if not ((sd > 0) & sd.isfinite()).all():
+        raise ValueError(f"noise_sd must be positive, got values from {sd.min():.3g} to {sd.max():.3g}")
     sd = sd.reshape(mean.shape if sd.numel() == mean.numel() else sd.shape if sd.ndim == 3 else (-1, 1, 1))
     log_density = (-0.5 * ((target - mean) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     return (log_density.logsumexp(0) - math.log(len(mean))).mean()
@@ -260,7 +261,7 @@ def rmse(
     """Root mean squared error. Raises `ValueError` where the shapes differ or a number is not finite."""
     prediction, target = _regression(predictions, targets, ndim=1)
     error = prediction - target
-    unit = error.abs().max().clamp(min=torch.finfo(error.dtype).tiny)  # squares of very small or large errors have no place in the dtype
+    unit = error.abs().max().clamp(min=torch.finfo(error.dtype).tiny)  # squares of very small errors vanish
     return unit * (error / unit).square().mean().sqrt()
 
 # %% ../nbs/26_metrics.ipynb #410224eb

@@ -51,7 +51,8 @@ def _expanded(node: Any, known: dict[int, float]) -> float:
     "How many entries a document has once its references are written out; without end where it holds itself."
     if id(node) in known: return known[id(node)]
     known[id(node)] = float("inf")
-    parts = [] if isinstance(node, yaml.ScalarNode) else [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
+    parts = [] if isinstance(node, yaml.ScalarNode) else [part for entry in node.value for part in (entry if isinstance(entry,
+                                                                                                                        tuple) else (entry,))]
     known[id(node)] = 1 + sum(_expanded(part, known) for part in parts)
     return known[id(node)]
 

@@ -82,7 +82,8 @@ def _bytes_of(text: str, codec: str) -> bytes: return text.encode("latin1")
 class _Arrays(pickle.Unpickler):
     "Opens pickles of arrays, numbers and words. Whatever else one names, such as a function, is refused."
     def find_class(self, module: str, name: str) -> Any:
-        if (module.replace("._core.", ".core."), name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")):
+        if (module.replace("._core.", ".core."), name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy",
+                                                                                                                             "dtype")):
             return super().find_class(module, name)
         if (module, name) == ("_codecs", "encode"): return _bytes_of  # as Python 3 writes bytes for Python 2
         raise pickle.UnpicklingError(f"it names {module}.{name}, and holds arrays only")
@@ -209,7 +210,8 @@ def _read_files(name: str, folder: Path) -> list[np.ndarray]:
 def _read_npz(name: str, path: Path) -> list[np.ndarray]:
     try: found = read_npz(path, _KEYS)
     except (ValueError, OSError) as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}); delete it and reload") from e
-    if missing := [key for key in _KEYS if key not in found]: raise ValueError(f"{path} cannot be read: it has no {', '.join(missing)}; delete it and reload")
+    if missing := [key for key in _KEYS if key not in found]:
+        raise ValueError(f"{path} cannot be read: it has no {', '.join(missing)}; delete it and reload")
     return _checked(name, [found[key] for key in _KEYS], path)
 
 # %% ../nbs/28_sources.ipynb #b1c07b10
@@ -231,7 +233,8 @@ def keep_images(
     return path
 
 # %% ../nbs/28_sources.ipynb #1b4e9573
-_ADDRESSES = {"notMNIST": "http://yaroslavvb.com/upload/notMNIST/notMNIST_small.tar.gz", "LSUN": "http://dl.yf.io/lsun/scenes/test_lmdb.zip"}
+_ADDRESSES = {"notMNIST": "http://yaroslavvb.com/upload/notMNIST/notMNIST_small.tar.gz",
+              "LSUN": "http://dl.yf.io/lsun/scenes/test_lmdb.zip"}
 
 def _published(name: str) -> dict[str, tuple[str, str]]:
     "The published files of a set: the address of each and its md5 or sha256."

@@ -53,7 +53,8 @@ def _npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
         shape, order, dtype = _npy_header(file)
         size, start = prod(shape) * dtype.itemsize, file.tell()
         check_claim(entry.filename, size, entry.compress_size)
-        if start + size != entry.file_size: raise ValueError(f"{entry.filename} needs {start + size:,} bytes for shape {shape}, and has {entry.file_size:,}")
+        if start + size != entry.file_size:
+            raise ValueError(f"{entry.filename} needs {start + size:,} bytes for shape {shape}, and has {entry.file_size:,}")
         data = file.read(size)
         if len(data) != size or file.read(1): raise ValueError(f"{entry.filename} is not as long as the archive says")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if order else "C").copy()
@@ -86,7 +87,8 @@ class _Budget(TorchDispatchMode):
         sizes = args[0] if args and isinstance(args[0], list | tuple) and all(isinstance(n, int) for n in args[0]) else args[:1]
         if function.namespace == "aten" and not any(hasattr(arg, "dtype") for arg in args) and all(isinstance(n, int) for n in sizes):
             self.left -= prod(sizes)
-        if self.left < 0: raise ValueError(f"more than {self.numbers:,} numbers are asked for, and the file holds far fewer: it is damaged or not honest")
+        if self.left < 0:
+            raise ValueError(f"more than {self.numbers:,} numbers are asked for, and the file holds far fewer: it is damaged or not honest")
         return function(*args, **(kwargs or {}))
 
 @contextmanager

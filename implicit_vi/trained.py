@@ -61,7 +61,8 @@ def _read_file(path: Path) -> Rows:
     except (ValueError, TypeError) as e: raise ValueError(f"{path} is no npz file of arrays of numbers: {e}") from None
     x, y = found.get("x"), found.get("y")
     if x is None or x.ndim < 2 or not len(x): raise ValueError(f"{path} needs an array x, (N, features) or (N, C, H, W)")
-    if y is not None and (not y.ndim or len(y) != len(x)): raise ValueError(f"{path}: as many rows of x as of y are needed, got {len(x):,} and {len(y):,}")
+    if y is not None and (not y.ndim or len(y) != len(x)):
+        raise ValueError(f"{path}: as many rows of x as of y are needed, got {len(x):,} and {len(y):,}")
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
     if y is not None: y = y.float().reshape(len(y), -1) if y.is_floating_point() else y.long()
     return Rows(x[:, None] if x.ndim == 3 else x, y)
@@ -182,7 +183,8 @@ def load_trained(
         x, y = _scale(made.pop("x")), _scale(scale) if (scale := made.pop("y")) else None
         maker: Any = METHODS[made["method"]]
         settings = {"generator": _generator(made["generator"], made.get("generator_file"))} if made["generator"] else {}
-        if torch.broadcast_shapes(x.mean.shape, made["shape"]) != tuple(made["shape"]): raise ValueError(f"a scale for {tuple(x.mean.shape)}")
+        if torch.broadcast_shapes(x.mean.shape, made["shape"]) != tuple(made["shape"]):
+            raise ValueError(f"a scale for {tuple(x.mean.shape)}")
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as e:
         raise ValueError(f"{path} does not describe its model as implicit-vi train does: {e!r}") from None
     if isinstance(maker, partial): maker, settings = maker.func, {**maker.keywords, **settings}

@@ -59,7 +59,8 @@ def _row(row: Any) -> tuple[str, dict[str, Any], dict[str, int]]:
     name = row.get("experiment") if isinstance(row, dict) else None
     if not isinstance(name, str): raise ValueError(f"a row must name its experiment, got {row!r:.200}")
     parameters, needs = row.get("parameters") or {}, row.get("needs") or {}
-    if not (isinstance(parameters, dict) and isinstance(needs, dict)): raise ValueError(f"{name}: parameters and needs are tables, got {row!r:.80}")
+    if not (isinstance(parameters, dict) and isinstance(needs, dict)):
+        raise ValueError(f"{name}: parameters and needs are tables, got {row!r:.80}")
     if not all(isinstance(key, str) for key in (*row, *parameters, *needs)): raise ValueError(f"{name}: names are words, got {row!r:.80}")
     for what, found, known in (("a row has", row, ("experiment", "parameters", "needs")), ("needs are", needs, tuple(_NEEDS))):
         if unknown := sorted(set(found) - set(known)): raise ValueError(f"{name}: {what} {', '.join(known)}, and no {', '.join(unknown)}")

@@ -40,9 +40,11 @@ def test_changed_files_are_read_or_refused(sound):
 
 def test_the_trial_sees_what_must_not_happen(sound, tmp_path):
     sys.addaudithook(trial.watch)
-    for bad in (lambda path: os.system("true"), lambda path: pickle.loads(pickle.dumps(print)), lambda path: open("/etc/hostname"), lambda path: 1 / 0):
+    for bad in (lambda path: os.system("true"), lambda path: pickle.loads(pickle.dumps(print)), lambda path: open("/etc/hostname"),
+                lambda path: 1 / 0):
         loader = trial.Loader("bad", None, bad)
-        with pytest.raises(RuntimeError, match="did what it must not|ZeroDivisionError"): trial.attempt([(loader, tmp_path/"x", b"abc")], trial.Chance(0))
+        with pytest.raises(RuntimeError, match="did what it must not|ZeroDivisionError"):
+            trial.attempt([(loader, tmp_path/"x", b"abc")], trial.Chance(0))
 
 
 # tensors
@@ -53,7 +55,8 @@ def safetensors(header, data=b"", length=None):
 
 
 @pytest.mark.parametrize("raw", [
-    safetensors({}, length=2**62), safetensors({}, length=10**8 + 1), safetensors({"x": {"dtype": "F64", "shape": [10**12], "data_offsets": [0, 8 * 10**12]}}),
+    safetensors({}, length=2**62), safetensors({}, length=10**8 + 1), safetensors({"x": {"dtype": "F64", "shape": [10**12],
+                                                                                         "data_offsets": [0, 8 * 10**12]}}),
     safetensors({"x": {"dtype": "F64", "shape": [2**62, 2**62], "data_offsets": [0, 8]}}, b"\0" * 8),
     safetensors({"x": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 8]}}, b"\0" * 8), pickle.dumps(print), b"PK\3\4", b""])
 def test_claims_of_tensors_are_not_believed(tmp_path, raw):
@@ -77,12 +80,14 @@ def test_a_model_takes_no_more_memory_than_its_file_can_ask_for(tmp_path):
     for settings in ({"components": 10**12}, {"components": 10**5}):
         _, about = load_tensors(tmp_path/"m")
         made = about["made"] | {"settings": about["made"]["settings"] | settings}
-        with pytest.raises(ValueError, match="names .* components, and holds"): ImplicitBNN.load(changed(tmp_path/"m", made=made), nn.Linear(2, 1))
+        with pytest.raises(ValueError, match="names .* components, and holds"):
+            ImplicitBNN.load(changed(tmp_path/"m", made=made), nn.Linear(2, 1))
     with pytest.raises(ValueError, match="more than 5 numbers"), within(5): torch.empty(2, 3)
     with within(5): torch.empty(2, 2)
 
 
-@pytest.mark.parametrize("notes", [{"made": 3}, {"made": {"settings": []}}, {"made": {"settings": {"spread": "wide"}}}, {"made": {"settings": {"none": 1}}},
+@pytest.mark.parametrize("notes", [{"made": 3}, {"made": {"settings": []}}, {"made": {"settings": {"spread": "wide"}}},
+                                   {"made": {"settings": {"none": 1}}},
     {"made": {"settings": {"noise": {"none": 1}}}}, {"history": 5}, {"history": [5]}])
 def test_a_damaged_description_of_a_model_is_one_error(tmp_path, notes):
     ImplicitBNN(nn.Linear(2, 1), "gaussian").save(tmp_path/"m")
@@ -104,8 +109,11 @@ def trained(tmp_path):
     return tmp_path/"t"
 
 
-@pytest.mark.parametrize("change", [{"network": "mlp-1000000-1000000"}, {"network": "wrn-100000-1000", "shape": [3, 32, 32]}, {"network": 3}, {"outputs": 10**12},
-    {"outputs": -1}, {"shape": [10**12]}, {"shape": ["x"]}, {"shape": 3}, {"x": [[float("nan")], [1.]]}, {"x": [[0.], [0.]]}, {"x": [[0.] * 5, [1.] * 5]}, {"y": 3},
+@pytest.mark.parametrize("change", [{"network": "mlp-1000000-1000000"}, {"network": "wrn-100000-1000", "shape": [3, 32, 32]},
+                                    {"network": 3}, {"outputs": 10**12},
+    {"outputs": -1}, {"shape": [10**12]}, {"shape": ["x"]}, {"shape": 3}, {"x": [[float("nan")], [1.]]}, {"x": [[0.],
+                                                                                                                [0.]]}, {"x": [[0.] * 5,
+                                                                                                                               [1.] * 5]}, {"y": 3},
     {"method": "none"}, {"generator": "../secret.yaml"}, {"generator": "/etc/passwd"}, {"generator": "mm", "generator_file": "x"},
     {"generator": "own", "generator_file": "- [" * 100}])
 def test_what_a_trained_model_says_of_itself_is_checked(trained, change):
@@ -137,7 +145,8 @@ def archive(name, data, how=zipfile.ZIP_DEFLATED):
     (archive("x.npy", npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}")), "claims 8,000,000,000,000 bytes"),
     (archive("x.npy", npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", pickle.dumps(print))), "only numbers"),
     (archive("x.npy", npy(b"{'descr': '<U9', 'fortran_order': False, 'shape': (1,)}", b"\0" * 36)), "only numbers"),
-    (archive("x.npy", npy(b"__import__('os').system('true')")), "no npz file"), (archive("../x.npy", npy(b"")), "needs an array x"), (b"PK\3\4", "no npz file")])
+    (archive("x.npy", npy(b"__import__('os').system('true')")), "no npz file"), (archive("../x.npy", npy(b"")),
+                                                                                 "needs an array x"), (b"PK\3\4", "no npz file")])
 def test_claims_of_arrays_are_not_believed(tmp_path, raw, match):
     (tmp_path/"x.npz").write_bytes(raw)
     with pytest.raises(ValueError, match=match): read_rows(str(tmp_path/"x.npz"))
@@ -177,7 +186,8 @@ def test_a_pickle_of_images_can_name_arrays_only(monkeypatch, tmp_path):
 
 def test_links_and_devices_in_an_archive_are_passed_over(tmp_path):
     with tarfile.open(tmp_path/"a.tar.gz", "w:gz") as file:
-        for kind, name in ((tarfile.SYMTYPE, "test_batch"), (tarfile.CHRTYPE, "data_batch_1"), (tarfile.LNKTYPE, "A/x.png"), (tarfile.FIFOTYPE, "A/y.png")):
+        for kind, name in ((tarfile.SYMTYPE, "test_batch"), (tarfile.CHRTYPE, "data_batch_1"), (tarfile.LNKTYPE, "A/x.png"),
+                           (tarfile.FIFOTYPE, "A/y.png")):
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, "/etc/passwd"
             file.addfile(entry)
@@ -185,7 +195,8 @@ def test_links_and_devices_in_an_archive_are_passed_over(tmp_path):
     with pytest.raises(ValueError): sources._read_notmnist([tmp_path/"a.tar.gz"])
 
 
-@pytest.mark.parametrize("which,text,match", [(0, "1 2 nan 4 5 6 7\n" * 308, "finite"), (0, "1 2\n1\n", "no table of numbers"), (0, "\xff", "no text in UTF-8"),
+@pytest.mark.parametrize("which,text,match", [(0, "1 2 nan 4 5 6 7\n" * 308, "finite"), (0, "1 2\n1\n", "no table of numbers"), (0,
+                                                                                                                                 "\xff", "no text in UTF-8"),
     (1, "0\n1\n2\n3\n4\n99", "columns"), (1, "0\n1\n2\n3\n4\n-1", "columns"), (3, "9" * 40, "no table of numbers"), (2, "", "features")])
 def test_a_table_of_numbers_is_checked(tmp_path, monkeypatch, which, text, match):
     monkeypatch.setenv("IMPLICIT_VI_DATA", str(tmp_path))
@@ -205,12 +216,14 @@ def test_a_set_of_images_with_pickles_is_refused(tmp_path, monkeypatch):
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9))
 
 
-@pytest.mark.parametrize("text", [BOMB, "&a [*a]", "[" * 5000, "!!python/object/apply:os.system [exit]", "x" * 2**21, "{", "- 2001-99-99", "- !!int x"])
+@pytest.mark.parametrize("text", [BOMB, "&a [*a]", "[" * 5000, "!!python/object/apply:os.system [exit]", "x" * 2**21, "{", "- 2001-99-99",
+                                  "- !!int x"])
 def test_yaml_of_others_is_plain_and_small(text):
     with pytest.raises(ValueError, match="YAML"): read_yaml(text)
 
 
-@pytest.mark.parametrize("text,match", [("5", "list of rows"), ("- {experiment: toy, parameters: 3}", "are tables"), ("- {experiment: toy, 3: 4}", "words"),
+@pytest.mark.parametrize("text,match", [("5", "list of rows"), ("- {experiment: toy, parameters: 3}", "are tables"),
+                                        ("- {experiment: toy, 3: 4}", "words"),
     ("- {experiment: toy, parameters: {a: [" + "1," * 200 + "], b: [" + "1," * 200 + "]}}", "40,000 runs")])
 def test_a_table_of_runs_is_checked(tmp_path, monkeypatch, text, match):
     (tmp_path/"nbs").mkdir()

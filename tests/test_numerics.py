@@ -10,7 +10,8 @@ from implicit_vi.linearise import linearise
 DOUBLE, SINGLE = torch.float64, torch.float32
 # scale of the spectrum: with sigma a thousandth of the largest singular value, single precision knows the sum
 SCALES = [10.**k for k in range(-8, 9, 2)]
-SPECTRA = {"spread": [1., .5, .2, .1, .01], "equal": [1.] * 5, "vanishing": [1., .5, 0., 0., 0.], "all zero": [0.] * 5, "far apart": [1., 1e-3, 1e-5, 1e-8, 0.]}
+SPECTRA = {"spread": [1., .5, .2, .1, .01], "equal": [1.] * 5, "vanishing": [1., .5, 0., 0., 0.], "all zero": [0.] * 5, "far apart": [1.,
+                                                                                                                                      1e-3, 1e-5, 1e-8, 0.]}
 
 
 def jacobian(values, m=8):
@@ -49,7 +50,8 @@ def test_the_exact_estimator_is_right(spectrum, dtype, block_size):
             value, gradient, _ = estimate(exact_logdet, W, ratio * scale, dtype, block_size=block_size)
             wanted, of_matrix = known(values, ratio * scale)
             near = 1e-2 if dtype == SINGLE else 1e-3 if ratio < 1e-3 else 1e-8
-            if block_size == 2 and dtype == SINGLE: near = .6  # products in single precision know squares to 1e-7 of the largest, here a tenth of sigma's
+            if block_size == 2 and dtype == SINGLE:
+                near = .6  # products in single precision know squares to 1e-7 of the largest, here a tenth of sigma's
             assert abs(value - wanted) < near + 1e-6 * abs(wanted)
             assert (gradient - of_matrix).norm() <= near * (of_matrix.norm() + 1 / scale)
 
@@ -57,7 +59,8 @@ def test_the_exact_estimator_is_right(spectrum, dtype, block_size):
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_single_precision_is_double_precision_to_rounding(spectrum):
     W = jacobian(SPECTRA[spectrum])
-    (single, of_single, _), (double, of_double, _) = (estimate(smallest_singular_value, W, .05, dtype, iterations=20) for dtype in (SINGLE, DOUBLE))
+    (single, of_single, _), (double, of_double, _) = (estimate(smallest_singular_value, W, .05, dtype,
+                                                               iterations=20) for dtype in (SINGLE, DOUBLE))
     assert abs(single - double) < .05 and abs(of_single.norm() - of_double.norm()) < .05 * (1 + of_double.norm())
 
 

@@ -26,9 +26,11 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS, PATIENCE, MEMORY = 600, 20, 3 * 2**30  # of a trial, of one file, and bytes that a loader may take
 DOCUMENTED = ValueError, OSError
-ODD = [None, True, False, 0, 1, -1, 3.5, 1e308, float("nan"), 2**31, 2**63, 10**30, -2**63, "", "x", "..", "../../etc/passwd", "/etc/passwd", "a" * 5000, [],
+ODD = [None, True, False, 0, 1, -1, 3.5, 1e308, float("nan"), 2**31, 2**63, 10**30, -2**63, "", "x", "..", "../../etc/passwd",
+       "/etc/passwd", "a" * 5000, [],
        [[]], {}, {"a": 1}, [1e9], [10**12, 10**12], {"noise": {"start": -1}}, "mlp-1000000-1000000", "wrn-1000000-1000", "correlated", "F64", "BOOL", "I8", "BF16"]
-NUMBERS = [b"0", b"-1", b"1e999", b"9" * 30, b"1099511627776", b"18446744073709551615", b"NaN", b"null", b"[]", b"[" * 3000, b"{}", b"\xff\xfe", b"\0"]
+NUMBERS = [b"0", b"-1", b"1e999", b"9" * 30, b"1099511627776", b"18446744073709551615", b"NaN", b"null", b"[]", b"[" * 3000, b"{}",
+           b"\xff\xfe", b"\0"]
 
 
 class Chance:
@@ -93,7 +95,8 @@ def change_safetensors(raw, choose):
 def change_zip(raw, choose):
     "Other names, headers and arrays in an archive."
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(buffer, "w", choose.of([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as new:
+    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(buffer, "w", choose.of([zipfile.ZIP_STORED,
+                                                                                          zipfile.ZIP_DEFLATED])) as new:
         for name in old.namelist():
             data = old.read(name)
             if not choose.number(0, 1): data = change_bytes(data, choose)
@@ -111,7 +114,8 @@ def change_gzip(raw, choose): return gzip.compress(change_bytes(gzip.decompress(
 
 class Loader:
     "How a kind of file is read. `make` writes sound ones into a folder and gives the one to change, `read` reads it."
-    def __init__(self, name, make, read, *changes): self.name, self.make, self.read, self.changes = name, make, read, (change_bytes, *changes)
+    def __init__(self, name, make, read, *changes):
+        self.name, self.make, self.read, self.changes = name, make, read, (change_bytes, *changes)
 
 
 def module(name): return importlib.import_module(f"implicit_vi.{name}")
@@ -247,7 +251,8 @@ def read_table(path):
 def make_result(folder):
     (place := folder/"results"/"toy"/"livi").mkdir(parents=True, exist_ok=True)
     module("files").save_tensors(place/"arrays.safetensors", {"x": torch.zeros(3)})
-    record = dict(experiment="toy", name="livi", edition=1, parameters={"seed": 0}, metrics={"rmse": .5}, command="implicit-vi", revision="abc", dirty=False,
+    record = dict(experiment="toy", name="livi", edition=1, parameters={"seed": 0}, metrics={"rmse": .5}, command="implicit-vi",
+                  revision="abc", dirty=False,
                   versions={"torch": "2"}, hardware={"cores": 2}, begun="now", seconds=1.5)
     (place/"result.json").write_text(json.dumps(record))
     return place/"result.json"
@@ -269,7 +274,8 @@ SIZES = b"""- {noise_input: [3, 2], gen1: [4, 5]}
 - {second_layer: [[4, 5], [4, 5]], gen1: [6, 7]}
 - {gen1: 1}
 """
-NOTEBOOK = {"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["EDITION = 1\n", "profile = 'smoke'\n", "seed: int = 0\n"]}]}
+NOTEBOOK = {"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["EDITION = 1\n", "profile = 'smoke'\n",
+                                                                                             "seed: int = 0\n"]}]}
 
 
 def make_text(name, text):
@@ -322,7 +328,8 @@ LOADERS = [
     Loader("runs", make_text("workflow/runs.yaml", YAML), read_runs),
     Loader("yaml", make_text("x.yaml", YAML), read_yaml),
     Loader("sizes", make_text("sizes.yaml", SIZES), read_sizes),
-    Loader("notebook", make_text("exp_toy.ipynb", json.dumps(NOTEBOOK).encode()), lambda path: module("parameters").read_experiment(path), change_json)]
+    Loader("notebook", make_text("exp_toy.ipynb", json.dumps(NOTEBOOK).encode()), lambda path: module("parameters").read_experiment(path),
+           change_json)]
 
 
 # the trial
@@ -423,7 +430,8 @@ def led(made, seconds, seed, folder):
     corpus.mkdir()
     rng = random.Random(seed)
     for i in range(200): (corpus/str(i)).write_bytes(rng.randbytes(200))
-    atheris.Setup([sys.argv[0], str(corpus), f"-max_total_time={seconds}", f"-seed={seed % 2**31}", "-max_len=400", "-rss_limit_mb=0", "-verbosity=0"], one)
+    atheris.Setup([sys.argv[0], str(corpus), f"-max_total_time={seconds}", f"-seed={seed % 2**31}", "-max_len=400", "-rss_limit_mb=0",
+                   "-verbosity=0"], one)
     atheris.Fuzz()
 
 
@@ -454,7 +462,8 @@ def main(seconds=SECONDS):
     if done.returncode and not wrong: wrong = {f"the process ended with {done.returncode}": ""}
     led_by = "changed by atheris, a fuzzer that is led by the code that bytes reach" if how == "atheris" else "changed by chance (atheris is not installed)"
     found = f"{len(wrong)} kinds of trouble: {'; '.join(wrong)}" if wrong else ""
-    return write("files", f"files for {len(LOADERS)} loaders, {led_by}, for {seconds / 60:.0f} minutes (seed {seed})", times, len(wrong), found)
+    return write("files", f"files for {len(LOADERS)} loaders, {led_by}, for {seconds / 60:.0f} minutes (seed {seed})", times, len(wrong),
+                 found)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,8 @@ def measures_of_numbers(data):
     wrong = data.draw(st.sampled_from(["y", "means", "sd", "level", "rows", "none"]))
     if wrong == "y": refused(lambda: M.rmse(means[0], spoilt(data, y)), "targets")
     if wrong == "means": refused(lambda: M.gaussian_mixture_log_likelihood(spoilt(data, means), y, sd), "means", "outputs")
-    if wrong == "sd": refused(lambda: M.gaussian_mixture_log_likelihood(means, y, data.draw(st.sampled_from([0., -1., NAN, INF]))), "noise_sd")
+    if wrong == "sd":
+        refused(lambda: M.gaussian_mixture_log_likelihood(means, y, data.draw(st.sampled_from([0., -1., NAN, INF]))), "noise_sd")
     if wrong == "level": refused(lambda: M.coverage(means, y, data.draw(st.sampled_from([0., 1., NAN, -1., 2.]))), "level")
     if wrong == "rows": refused(lambda: M.rmse(means[0], torch.cat([y, y])), "targets")
     if wrong == "none": refused(lambda: M.coverage(means[:, :0], y[:0]), "outputs")
@@ -277,7 +278,8 @@ def generators(data):
 def wrong_generators(data):
     n = data.draw(NO_COUNT)
     make = data.draw(st.sampled_from([lambda: MLPGenerator(n, [3], 4), lambda: MLPGenerator(2, [3, n], 4), lambda: MLPGenerator(2, [3], n),
-        lambda: MMGenerator((n, 2), (2, 2), (3, 3)), lambda: MMGenerator((2, 2), (2, n), (3, 3)), lambda: MMGenerator((2, 2), (2, 2), (n, 3)),
+        lambda: MMGenerator((n, 2), (2, 2), (3, 3)), lambda: MMGenerator((2, 2), (2, n), (3, 3)), lambda: MMGenerator((2, 2), (2, 2), (n,
+                                                                                                                                       3)),
         lambda: MMGenerator((2, 2), (2, 2), (3, 3), num_weights=n), lambda: MMLayer((n, 2), (2, 2)), lambda: MMLayer((2, 2), (2, n)),
         lambda: IndependentGenerator([]), lambda: MMGenerator((2,), (2, 2), (3, 3)), lambda: MMGenerator((2, 2), (2, 2), (3, 3), -1)]))
     refused(make, "sizes", "latent", "weights", "at least one", "layers", "shape")
@@ -320,7 +322,8 @@ def estimators(data):
             continue
         assert found.value.shape == (S,) and found.value.isfinite().all(), (estimate, found)
         assert not any(part.isnan().any() for part in found.diagnostics.values()), found
-        if estimate is exact_logdet and (found.diagnostics["residual"] < .01).all(): assert (found.value >= low - slack).all() and (found.value <= high + slack).all(), (found, low, high)
+        if estimate is exact_logdet and (found.diagnostics["residual"] < .01).all():
+            assert (found.value >= low - slack).all() and (found.value <= high + slack).all(), (found, low, high)
         found.value.sum().backward(retain_graph=True)
         assert g.matrix.grad.isfinite().all(), (estimate, g.matrix.grad)
 
@@ -411,7 +414,8 @@ def named_parameters(data):
     refused(lambda: space.unconstrain({"a": named["a"]}), "b must be")
     refused(lambda: space.unconstrain(named | {"b": named["b"][..., :2]}), "b must be")
     if len(x): refused(lambda: space.unconstrain(named | {"b": spoilt(data, named["b"], NAN)}), "b ")
-    refused(lambda: Constrained(data.draw(st.sampled_from([{"a": 3}, {"a": ((-1,), C.real)}, {"a": ((2,), "positive")}, {}, {"a": ((2.5,), C.real)},
+    refused(lambda: Constrained(data.draw(st.sampled_from([{"a": 3}, {"a": ((-1,), C.real)}, {"a": ((2,), "positive")}, {}, {"a": ((2.5,),
+                                                                                                                                   C.real)},
         {"a": ((0,), C.real)}]))), "parameters")
 
 
@@ -420,7 +424,8 @@ def wrong_densities(data):
     calls = data.draw(st.sampled_from([lambda a: a * value, lambda a: a[None], lambda a: None, lambda b: b, lambda a: a if a > 0 else -a]))
     settings_ = dict(steps=60, n_samples=2, seed=0, progress=False)
     refused(lambda: fit_density(calls, {"a": ((), C.real)}, **settings_), "log_joint", "log density")
-    wrong = data.draw(st.sampled_from([{"steps": 0}, {"steps": 59}, {"n_samples": 0}, {"lr": value}, {"starts": 0}, {"noise": 0.}, {"noise": 1.},
+    wrong = data.draw(st.sampled_from([{"steps": 0}, {"steps": 59}, {"n_samples": 0}, {"lr": value}, {"starts": 0}, {"noise": 0.},
+                                       {"noise": 1.},
         {"noise": NAN}, {"hidden": [0]}]))
     refused(lambda: fit_density(lambda a: -a**2, {"a": ((), C.real)}, **settings_ | wrong), next(iter(wrong)))
 
@@ -472,17 +477,20 @@ def models(data):
     density = model.log_predictive(x[:rows], y[:rows], 3, seed=2)
     assert density.shape == (rows,) and density.isfinite().all()
     theta = model.sample(2, seed=0)
-    wrong = data.draw(st.sampled_from(["nan", "n_samples", "batch_size", "rows", "columns", "list", "none", "other", "levels", "y", "draws", "dtype"]))
+    wrong = data.draw(st.sampled_from(["nan", "n_samples", "batch_size", "rows", "columns", "list", "none", "other", "levels", "y",
+                                       "draws", "dtype"]))
     verb = data.draw(st.sampled_from([model.predict, model.uncertainty, lambda x, **k: model.log_predictive(x, y, **k)]))
     if wrong == "nan": refused(lambda: verb(spoilt(data, x, NAN), theta=theta), "x ")
-    if wrong == "n_samples" and not isinstance(model, MAP): refused(lambda: verb(x, n_samples=data.draw(st.sampled_from([0, -2, 1.5]))), "n_samples")
+    if wrong == "n_samples" and not isinstance(model, MAP):
+        refused(lambda: verb(x, n_samples=data.draw(st.sampled_from([0, -2, 1.5]))), "n_samples")
     if wrong == "batch_size": refused(lambda: verb(x, theta=theta, batch_size=data.draw(st.sampled_from([0, -1, 1.5]))), "batch_size")
     if wrong == "rows": refused(lambda: model.log_predictive(x, y[:-1], theta=theta, batch_size=size(data, 1, 2)), "targets", "rows")
     if wrong == "columns": refused(lambda: verb(torch.zeros(n, 3), theta=theta), "x ", "network")
     if wrong == "list": refused(lambda: verb(x.tolist(), theta=theta), "x must be")
     if wrong == "none": refused(lambda: verb(x, theta=data.draw(st.sampled_from([[], theta.values, "theta"]))), "theta")
     if wrong == "other": refused(lambda: verb(x, theta=MAP(nn.Linear(2, 3)).sample(1)), "theta")
-    if wrong == "levels" and hasattr(model.likelihood, "quantiles"): refused(lambda: model.quantiles(x, [data.draw(NO_NUMBER)], theta=theta), "levels")
+    if wrong == "levels" and hasattr(model.likelihood, "quantiles"):
+        refused(lambda: model.quantiles(x, [data.draw(NO_NUMBER)], theta=theta), "levels")
     if wrong == "y": refused(lambda: model.log_predictive(x, y.double() * NAN, theta=theta), "targets", "classes", "counts", "a yes")
     if wrong == "draws":
         broken = copy.copy(theta)
@@ -497,7 +505,8 @@ def interrupted_training(data):
     x, y = rows_for(data, model, 4)
     model.fit([(x, y)], epochs=1, n_samples=2, seed=1, progress=False)
     before, history = unchanged(model), list(model.history)
-    wrong = data.draw(st.sampled_from(["x", "y", "empty", "epochs", "steps", "n_samples", "lr", "num_data", "pair", "none", "iterator", "rows", "single"]))
+    wrong = data.draw(st.sampled_from(["x", "y", "empty", "epochs", "steps", "n_samples", "lr", "num_data", "pair", "none", "iterator",
+                                       "rows", "single"]))
     batches = [(x, y)]
     settings_ = dict(epochs=1, n_samples=2, seed=1, progress=False)
     words = ("x ", "targets")
@@ -529,7 +538,8 @@ def wrong_models(data):
         ("entropy_weight", lambda: ImplicitBNN(net, entropy_weight=value)), ("chunk_size", lambda: BNN(net, chunk_size=n)),
         ("entropy_samples", lambda: ImplicitBNN(net, entropy_samples=n)), ("likelihood", lambda: ImplicitBNN(net, "none")),
         ("likelihood", lambda: ImplicitBNN(net, 3)), ("generator", lambda: ImplicitBNN(net, generator="none")),
-        ("generator", lambda: ImplicitBNN(net, generator=MLPGenerator(2, [3], 5))), ("matches", lambda: ImplicitBNN(net, stochastic=["x*"])),
+        ("generator", lambda: ImplicitBNN(net, generator=MLPGenerator(2, [3], 5))), ("matches", lambda: ImplicitBNN(net,
+                                                                                                                    stochastic=["x*"])),
         ("start", lambda: ImplicitBNN(net, start=torch.full((6,), NAN))), ("start", lambda: ImplicitBNN(net, start=torch.zeros(5))),
         ("network", lambda: ImplicitBNN(nn.Linear)), ("no weights", lambda: ImplicitBNN(nn.ReLU())), ("network", lambda: ImplicitBNN(None)),
         ("temperature", lambda: dnn_to_bnn(net, temperature=data.draw(st.sampled_from([0., NAN, INF, -1.])), progress=False)),
