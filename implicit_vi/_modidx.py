@@ -1238,6 +1238,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'implicit_vi.training._Run.train': ('training.html#_run.train', 'implicit_vi/training.py'),
                                       'implicit_vi.training._Run.where': ('training.html#_run.where', 'implicit_vi/training.py'),
                                       'implicit_vi.training._advice': ('training.html#_advice', 'implicit_vi/training.py'),
+                                      'implicit_vi.training._check_gradients': ( 'training.html#_check_gradients',
+                                                                                 'implicit_vi/training.py'),
                                       'implicit_vi.training._descend': ('training.html#_descend', 'implicit_vi/training.py'),
                                       'implicit_vi.training._device_of': ('training.html#_device_of', 'implicit_vi/training.py'),
                                       'implicit_vi.training._gradients': ('training.html#_gradients', 'implicit_vi/training.py'),

@@ -11,7 +11,6 @@ from math import inf, isfinite
 from operator import index
 from typing import Any
 
-import torch
 from torch import Tensor
 
 # %% ../nbs/01a_arguments.ipynb #argu0008

@@ -39,8 +39,8 @@ def _with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
 def _check_products(products: Tensor) -> None:
     "Raise `FloatingPointError` where products with the Jacobian are not finite."
     if anywhere(~products.isfinite()):
-        raise FloatingPointError("products with the Jacobian of the generator are not finite: its latents or parameters are not, or squares "
-                                 f"of its singular values leave {products.dtype}; look at them, lower the scale, or take float64")
+        raise FloatingPointError("products with the Jacobian of the generator are not finite: its latents or parameters are not, or "
+                                 f"squares of its singular values leave {products.dtype}; look at them, lower the scale, or take float64")
 
 def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor], Tensor]:
     "The product $J^\\top J t$, its matrix multiplications in another precision."
@@ -53,7 +53,7 @@ def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor],
 
 # %% ../nbs/09_bounds.ipynb #smalldet
 def _factor(gram: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    "The Cholesky factor of $G + \\sigma^2 I$ for Gram matrices `(S, d, d)`, in double precision, and the share of its least pivot that is rounding."
+    "The Cholesky factor of $G + \\sigma^2 I$ for Gram matrices `(S, d, d)`, in double precision, and what share of a pivot is rounding."
     _check_products(gram)
     rounding, gram = torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).sum(-1).detach().double(), gram.double()
     shifted = (gram + gram.mT) / 2 + sigma**2 * torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype)
@@ -135,7 +135,7 @@ def smallest_singular_value(
     Costs `iterations` + 1 `gram`, and one more for the gradient. A Rayleigh quotient never lies below $s_d^2$, so a truncated
     iteration *overestimates* the bound. `residual` is $\\lVert J^\\top J v - \\lambda v \\rVert / \\lambda$: some eigenvalue lies
     within $\\lambda (1 \\pm \\text{residual})$.
-    Raises `ValueError` for $\\sigma \\le 0$, a negative number of iterations or float16, `FloatingPointError` where products are not finite.
+    Raises `ValueError` for $\\sigma \\le 0$, negative `iterations` or float16, `FloatingPointError` where products are not finite.
     Source: Uppal et al. (2023), L''.
     """
     check_whole("iterations", iterations, least=0)

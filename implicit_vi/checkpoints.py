@@ -165,7 +165,7 @@ class Checkpoint:
     def read(self,
         tried: torch.optim.Optimizer | None = None,  # as of `tried_out`
     ) -> list[dict]:
-        "Take on the state in the file, and return its history. Raises `ValueError`, and changes nothing, for one of another run or network."
+        "Take on the state in the file, and return its history. Raises `ValueError`, and changes nothing, for one of another run."
         tensors, about = load_tensors(self.path)
         _compare(about, self.plan, self.path)
         history, numbers = _sound(about, self.path)

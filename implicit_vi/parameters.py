@@ -22,9 +22,9 @@ from .strangers import read_text
 def tagged_values(
     notebook: str | os.PathLike,
 ) -> tuple[dict[str, Any], dict[str, str]]:  # name → value, name → type
-    """What the cell tagged `parameters` assigns. A type is that of the annotation, or else of the value; that of a bare `None` is not known.
+    """What the cell tagged `parameters` assigns. A type is that of the annotation, or else of the value; of a bare `None` it is not known.
 
-    Nothing of it is run. Raises `FileNotFoundError`, and `ValueError` for a file that is no notebook or a cell with other things than literals.
+    Nothing of it is run. Raises `FileNotFoundError`, and `ValueError` for a file that is no notebook, or without literals.
     """
     path = Path(notebook)
     if not path.is_file(): raise FileNotFoundError(f"no notebook {path} (looked in {path.resolve().parent})")

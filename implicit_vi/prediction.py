@@ -34,7 +34,7 @@ def _why_no_numbers(theta: WeightSamples, x: Tensor) -> str:
     "What to look at where the outputs of a network are not numbers."
     for name, given in (("x", x), ("theta", theta.values)):
         if found := no_numbers(given): return f"{name} must be finite numbers, and {found}: the network's outputs are not numbers there"
-    return "the outputs of the network for x are not numbers, though x and theta are finite: look at the scale of x, and at what the network divides by"
+    return "the outputs of the network for x are not numbers, though x and theta are finite: look at what it divides by"
 
 # %% ../nbs/17c_prediction.ipynb #joined01
 def _by_rows(function: Callable[[Tensor], Any], x: Tensor, batch_size: int) -> Any:
@@ -71,10 +71,10 @@ class Drawn(Stored):
         theta: WeightSamples,  # the same draws for all of `x`
         batch_size: int = 250,
     ) -> Tensor:               # `(S, N, K)`
-        "The network's outputs in evaluation mode under every draw. Raises `ValueError` where they are not numbers, and says whether `x` is."
+        "The network's outputs in evaluation mode under every draw. Raises `ValueError` where they are not numbers."
         _check_arguments(self.network, theta, x)
         check_whole("batch_size", batch_size)
-        if not len(theta): raise ValueError("theta holds no draws")
+        if not len(theta): raise ValueError("theta holds no draws: take those of sample()")
         batches = x.to(theta.values.device).split(batch_size)
         with evaluating(self): found = torch.cat([self._run(theta.values, rows, theta.statistics) for rows in batches], 1)
         if anywhere(found.isnan()): raise ValueError(_why_no_numbers(theta, x))
@@ -112,7 +112,7 @@ def _over_all(join: Callable, parts: Iterable[tuple[Any, int]]) -> Any:
     for part, number in parts:
         seen += number
         whole = part if whole is None else join(whole, part, number / seen)
-    if not seen: raise ValueError("theta holds no draws")
+    if not seen: raise ValueError("theta holds no draws: take those of sample()")
     return whole
 
 # %% ../nbs/17c_prediction.ipynb #predict3

@@ -110,7 +110,7 @@ def prior_over(
 ) -> Prior:
     """The prior over the weights of a network; `None` is standard normal.
 
-    Raises `ValueError` for a name that does not exist, a distribution of another number of weights or of a scale that is zero or not finite,
+    Raises `ValueError` for a name that does not exist, a distribution of another number of weights or of scale zero,
     globs that leave out a tensor or name it twice.
     """
     if choice is None: choice = "normal"

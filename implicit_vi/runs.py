@@ -33,7 +33,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+
 def read_yaml(
     text: str,  # a parameter, or a table of them
 ) -> Any:
-    "What a text says in YAML; `1e-3` is a number, as it is in Python. Raises `ValueError` for what is no plain YAML, or grows without measure."
+    "What a text says in YAML; `1e-3` is a number, as it is in Python. Raises `ValueError` for other text."
     if len(text) > 2**20: raise ValueError(f"YAML of {len(text):,} characters is refused: a table of runs has fewer than {2**20:,}")
     loader = None
     try:
@@ -51,8 +51,8 @@ def _expanded(node: Any, known: dict[int, float]) -> float:
     "How many entries a document has once its references are written out; without end where it holds itself."
     if id(node) in known: return known[id(node)]
     known[id(node)] = float("inf")
-    parts = [] if isinstance(node, yaml.ScalarNode) else [part for entry in node.value for part in (entry if isinstance(entry,
-                                                                                                                        tuple) else (entry,))]
+    entries = [] if isinstance(node, yaml.ScalarNode) else node.value
+    parts = [part for entry in entries for part in (entry if isinstance(entry, tuple) else (entry,))]
     known[id(node)] = 1 + sum(_expanded(part, known) for part in parts)
     return known[id(node)]
 

@@ -62,7 +62,8 @@ def _idx(file: Any, held: int, name: Path | str) -> np.ndarray:
     check_claim(name, size, held)
     data = file.read(size + 1) if len(sizes) == 4 * head[3] else b""
     if len(data) != size or start != 4 + len(sizes):
-        raise ValueError(f"{name} should hold {start + size:,} bytes for shape {tuple(shape)}, got {4 + len(sizes) + len(data):,}; fetch it again")
+        raise ValueError(f"{name} should hold {start + size:,} bytes for shape {tuple(shape)}, got {4 + len(sizes) + len(data):,}; "
+                         "fetch it again")
     return np.frombuffer(data, np.uint8).reshape(shape).copy()
 
 # %% ../nbs/28_sources.ipynb #c34f2c76

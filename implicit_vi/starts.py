@@ -45,7 +45,8 @@ def starting_weights(
 ) -> Tensor:                         # `(M, m)`
     """Weights to start at: those given, or the network's own and then fresh ones from the global seed.
 
-    Raises `ValueError` for given weights that are not finite or of the wrong shape, or a network with parameters that none of its modules can initialise.
+    Raises `ValueError` for given weights that are not finite or of the wrong shape, or a network that
+    cannot initialise all of its parameters.
     """
     if given is None:
         return torch.stack([_own_weights(network, layout)] + [_fresh_weights(network, layout) for _ in range(n_starts - 1)])

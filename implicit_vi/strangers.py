@@ -30,7 +30,7 @@ def check_claim(
 ) -> None:
     "Raises `ValueError` where a file claims more than a gibibyte and more than a hundred times its own size."
     if claimed > max(FREE, RATIO * held):
-        raise ValueError(f"{where} claims {claimed:,} bytes and holds {held:,}: no memory is taken for that; unpack it yourself if you trust it")
+        raise ValueError(f"{where} claims {claimed:,} bytes and holds {held:,}: no memory is taken for that")
 
 # %% ../nbs/01b_strangers.ipynb #stra0010
 def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

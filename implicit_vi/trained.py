@@ -171,7 +171,7 @@ def load_trained(
     path: str | os.PathLike,  # that `Trained.save` wrote
     device: str = "cpu",      # that the model shall be on
 ) -> Trained:
-    "The model of a file, with nothing else at hand. Raises `ValueError` for a file that does not say which network it is of, or is damaged."
+    "The model of a file, with nothing else at hand. Raises `ValueError` for a file that does not say of which network, or is damaged."
     tensors, about = load_tensors(path)
     made = about.get("trained")
     if not isinstance(made, dict):

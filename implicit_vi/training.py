@@ -105,6 +105,11 @@ def _descend(elbo: ELBO, weight: float, optimiser: torch.optim.Optimizer) -> Non
 def _gradients(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     return [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
 
+def _check_gradients(model: Any, optimiser: torch.optim.Optimizer, step: int) -> None:
+    "Raise `FloatingPointError` before a step that would make weights NaN: a bounded network has a finite loss at infinite inputs."
+    if torch.nn.utils.get_total_norm(_gradients(optimiser)).isfinite(): return
+    raise FloatingPointError(f"step {step}: the gradient is not finite, though the bound is. {_advice(model, optimiser)}")
+
 # %% ../nbs/12_training.ipynb #3ca5ee77
 class _EpochMeans:
     "Means of the terms over the batches of an epoch."
@@ -238,6 +243,7 @@ class _Run:
             elbo = _terms(self.model, rows, self.epoch.num_data, self.plan["n_samples"], self.step, self.optimiser)
             _descend(elbo, share * size / (self.epoch.mean_size or size), self.optimiser)
         self.processes.average(_gradients(self.optimiser))
+        _check_gradients(self.model, self.optimiser, self.step)
         self.optimiser.step()
         terms = torch.stack([share * elbo.log_likelihood, elbo.log_prior, elbo.entropy]).detach()
         self.processes.average([terms])

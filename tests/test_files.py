@@ -112,8 +112,8 @@ def trained(tmp_path):
 @pytest.mark.parametrize("change", [{"network": "mlp-1000000-1000000"}, {"network": "wrn-100000-1000", "shape": [3, 32, 32]},
                                     {"network": 3}, {"outputs": 10**12},
     {"outputs": -1}, {"shape": [10**12]}, {"shape": ["x"]}, {"shape": 3}, {"x": [[float("nan")], [1.]]}, {"x": [[0.],
-                                                                                                                [0.]]}, {"x": [[0.] * 5,
-                                                                                                                               [1.] * 5]}, {"y": 3},
+    [0.]]}, {"x": [[0.] * 5,
+    [1.] * 5]}, {"y": 3},
     {"method": "none"}, {"generator": "../secret.yaml"}, {"generator": "/etc/passwd"}, {"generator": "mm", "generator_file": "x"},
     {"generator": "own", "generator_file": "- [" * 100}])
 def test_what_a_trained_model_says_of_itself_is_checked(trained, change):
@@ -196,7 +196,7 @@ def test_links_and_devices_in_an_archive_are_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("which,text,match", [(0, "1 2 nan 4 5 6 7\n" * 308, "finite"), (0, "1 2\n1\n", "no table of numbers"), (0,
-                                                                                                                                 "\xff", "no text in UTF-8"),
+    "\xff", "no text in UTF-8"),
     (1, "0\n1\n2\n3\n4\n99", "columns"), (1, "0\n1\n2\n3\n4\n-1", "columns"), (3, "9" * 40, "no table of numbers"), (2, "", "features")])
 def test_a_table_of_numbers_is_checked(tmp_path, monkeypatch, which, text, match):
     monkeypatch.setenv("IMPLICIT_VI_DATA", str(tmp_path))

@@ -111,7 +111,8 @@ def test_the_lock_is_the_constraints_with_sums():
     "Every requirement of requirements.lock has a version and a sum, the version of constraints.txt where that names one."
     pinned = dict(line.split("==") for line in read("constraints.txt").splitlines() if "==" in line)
     pinned = {canonicalize_name(name): version for name, version in pinned.items()}
-    blocks = re.split(r"\n(?=[a-zA-Z0-9])", "\n".join(line for line in read("requirements.lock").splitlines() if not line.startswith("#")).strip())
+    lines = "\n".join(line for line in read("requirements.lock").splitlines() if not line.startswith("#"))
+    blocks = re.split(r"\n(?=[a-zA-Z0-9])", lines.strip())
     assert len(blocks) > 100
     for block in blocks:
         name, version = re.match(r"([\w.-]+)(?:\[.*?\])?==([^\s;]+)", block).groups()

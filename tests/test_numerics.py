@@ -11,7 +11,7 @@ DOUBLE, SINGLE = torch.float64, torch.float32
 # scale of the spectrum: with sigma a thousandth of the largest singular value, single precision knows the sum
 SCALES = [10.**k for k in range(-8, 9, 2)]
 SPECTRA = {"spread": [1., .5, .2, .1, .01], "equal": [1.] * 5, "vanishing": [1., .5, 0., 0., 0.], "all zero": [0.] * 5, "far apart": [1.,
-                                                                                                                                      1e-3, 1e-5, 1e-8, 0.]}
+    1e-3, 1e-5, 1e-8, 0.]}
 
 
 def jacobian(values, m=8):

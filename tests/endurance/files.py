@@ -1,4 +1,4 @@
-"""Files of others: changed in every way, each loader reads one or refuses it with one error. Nothing runs, nothing else is opened, no memory is lost.
+"""Files of others: changed in every way, each loader reads one or refuses it with one error. Nothing runs, nothing else is opened.
 
 `make endurance ARGS=files` does so for ten minutes, led by what code the bytes reach where atheris is installed, by chance otherwise.
 """
@@ -28,7 +28,8 @@ SECONDS, PATIENCE, MEMORY = 600, 20, 3 * 2**30  # of a trial, of one file, and b
 DOCUMENTED = ValueError, OSError
 ODD = [None, True, False, 0, 1, -1, 3.5, 1e308, float("nan"), 2**31, 2**63, 10**30, -2**63, "", "x", "..", "../../etc/passwd",
        "/etc/passwd", "a" * 5000, [],
-       [[]], {}, {"a": 1}, [1e9], [10**12, 10**12], {"noise": {"start": -1}}, "mlp-1000000-1000000", "wrn-1000000-1000", "correlated", "F64", "BOOL", "I8", "BF16"]
+       [[]], {}, {"a": 1}, [1e9], [10**12, 10**12], {"noise": {"start": -1}}, "mlp-1000000-1000000", "wrn-1000000-1000", "correlated",
+       "F64", "BOOL", "I8", "BF16"]
 NUMBERS = [b"0", b"-1", b"1e999", b"9" * 30, b"1099511627776", b"18446744073709551615", b"NaN", b"null", b"[]", b"[" * 3000, b"{}",
            b"\xff\xfe", b"\0"]
 
@@ -339,7 +340,7 @@ watched = {"folder": None, "seen": []}
 
 
 def watch(event, arguments):
-    "Notes what a loader must not do: start programs, connect, look up names for pickles, write elsewhere, read what is none of its business."
+    "Notes what a loader must not do: start programs, connect, look up names for pickles, write elsewhere, read other files."
     if watched["folder"] is None: return
     if event in FORBIDDEN: watched["seen"].append(f"{event} {arguments!r:.80}")
     elif event == "ctypes.dlopen" and str(arguments[0]).startswith(watched["folder"]): watched["seen"].append(f"{event} {arguments}")
@@ -460,7 +461,8 @@ def main(seconds=SECONDS):
         times, wrong = json.loads(counted.read_text()) if counted.exists() else (0, {})
         how = (Path(folder)/"how.txt").read_text() if (Path(folder)/"how.txt").exists() else "nothing"
     if done.returncode and not wrong: wrong = {f"the process ended with {done.returncode}": ""}
-    led_by = "changed by atheris, a fuzzer that is led by the code that bytes reach" if how == "atheris" else "changed by chance (atheris is not installed)"
+    led_by = "changed by atheris, a fuzzer led by the code that bytes reach" if how == "atheris" else \
+        "changed by chance (atheris is not installed)"
     found = f"{len(wrong)} kinds of trouble: {'; '.join(wrong)}" if wrong else ""
     return write("files", f"files for {len(LOADERS)} loaders, {led_by}, for {seconds / 60:.0f} minutes (seed {seed})", times, len(wrong),
                  found)
