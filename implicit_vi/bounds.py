@@ -199,7 +199,8 @@ def stochastic_logdet(
     `residual` is $\\lVert A u - e \\rVert / \\lVert e \\rVert$. Source: Ubaru, Chen & Saad (2017) for the value.
     Raises `ValueError` for $\\sigma \\le 0$, fewer than one step or probe or float16, `FloatingPointError` where products are not finite.
     """
-    for name, value in (("steps", steps), ("probes", probes)): check_whole(name, value)
+    check_whole("steps", steps)
+    check_whole("probes", probes)
     d, constant, gram = J.z.shape[-1], _constant(J, sigma), _gram(J, precision)
     signs = torch.randint(2, (probes, *J.z.shape), device=J.z.device).to(J.z.dtype) * 2 - 1
     image = gram(signs)

@@ -185,7 +185,7 @@ class Checkpoint:
 
     def _go_back(self, state: dict, of_optimisers: list[dict], numbers: dict[str, Tensor], of_generators: list[Tensor]) -> None:
         self.model.load_state_dict(state)
-        for optimiser, its in zip(self.optimisers.values(), of_optimisers): optimiser.load_state_dict(its)
+        for optimiser, of_one in zip(self.optimisers.values(), of_optimisers): optimiser.load_state_dict(of_one)
         set_random_state(numbers)
         for generator, its in zip(self.generators, of_generators): generator.set_state(its)
 

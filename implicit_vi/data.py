@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -186,7 +186,8 @@ _UCI = {"boston": (506, 13, 20), "concrete": (1030, 8, 20), "energy": (768, 8, 2
 def _numbers(path: Path, ndim: int) -> np.ndarray:
     "The numbers of a text: a table of any, or a row of whole ones. Raises `ValueError` for other things, and for what is not finite."
     lines = read_text(path, 2**25).splitlines()
-    try: numbers = np.loadtxt(lines, dtype=float if ndim == 2 else int, ndmin=ndim)
+    kind: Any = float if ndim == 2 else int
+    try: numbers = np.loadtxt(lines, dtype=kind, ndmin=2 if ndim == 2 else 1)
     except (ValueError, OverflowError) as e: raise ValueError(f"{path} is no table of numbers ({e}); fetch it again") from None
     if numbers.ndim != ndim or not np.isfinite(numbers).all():
         raise ValueError(f"{path} should be numbers that are finite, in {ndim} dimensions; fetch it again")

@@ -25,5 +25,6 @@ def test_a_bounded_network_learns_nothing_from_infinite_inputs(value):
     torch.manual_seed(0)
     model = MAP(nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)), "gaussian")
     x, before = torch.tensor([[value, 1.], [0., 1.]]), {name: t.clone() for name, t in model.state_dict().items()}
-    with pytest.raises(FloatingPointError, match="step 0: the gradient is not finite"): model.fit([(x, torch.zeros(2, 1))], epochs=1, progress=False)
+    with pytest.raises(FloatingPointError, match="step 0: the gradient is not finite"):
+        model.fit([(x, torch.zeros(2, 1))], epochs=1, progress=False)
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
