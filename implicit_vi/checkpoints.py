@@ -65,7 +65,8 @@ def _whole_state(model: nn.Module, optimisers: dict[str, Any]) -> tuple[dict[str
 
 def _sound(about: dict[str, Any], path: Path) -> tuple[list[dict], dict[str, float]]:
     "History and numbers of a description. Raises `ValueError` where they are something else."
-    history, numbers = about.get("history"), about.get("numbers")
+    history: Any = about.get("history")
+    numbers: Any = about.get("numbers")
     steps = [epoch.get("steps") if isinstance(epoch, dict) else None for epoch in history] if isinstance(history, list) else [None]
     if not all(type(n) is int and n > 0 for n in steps): raise ValueError(f"{path} is damaged: its history is {history!r:.80}")
     if not isinstance(numbers, dict) or not all(isinstance(v, int | float) and isfinite(v) for v in numbers.values()):
