@@ -1,8 +1,9 @@
 # paper: the runs of workflow/runs.yaml that are missing, and one page of all figures · status: which those are
-# test: every check · test-all: and the slow cells · faults: do the tests bite · lint · docs: the site, in docs/build/site · test-docs: the site in a browser · readme: from nbs/index.ipynb · clean
+# test: every check · test-all: and the slow cells · endurance: long trials · faults: do the tests bite · lint
+# docs: the site, in docs/build/site · test-docs: the site in a browser · readme: from nbs/index.ipynb · clean
 # PYTHON=python3.12 chooses the interpreter of a new environment. For paper: PROFILE=paper the sizes of the paper, PROFILE=gpu its GPU jobs;
 # ONLY="toy mnist" some experiments; ON=slurm where to run; LIMIT=5h how long, the next time goes on from there; ARGS=-n only says what.
-.PHONY: paper status test test-all faults lint readme docs test-docs clean
+.PHONY: paper status test test-all endurance faults lint readme docs test-docs clean
 PYTHON ?= python3
 PROFILE ?= smoke
 ON ?= local
@@ -32,6 +33,11 @@ test: $(READY)
 test-all: $(READY)
 	@SLOW=1 $(BIN)/python tests/run.py
 
+# what was tried to break it: trials of some minutes, whose records are results/robustness/*.json; ARGS=crash one of them
+endurance: $(READY)
+	@for name in $(or $(ARGS),$(filter-out record,$(basename $(notdir $(wildcard tests/endurance/*.py))))); do \
+		PYTHONPATH=tests $(BIN)/python tests/endurance/$$name.py || failed="$$failed $$name"; done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
 # do the tests bite? Deliberate faults, one after another: an hour or two; ARGS="metrics -j 2" those of a module, two at a time
 faults: $(READY)
 	@$(BIN)/python tests/faults.py $(ARGS)
@@ -45,6 +51,14 @@ constraints: $(READY)
 	@{ printf '%s\n' "# The environment of \`make test\`, by \`make constraints\`: pip freeze, without this package and torch's CUDA wheels." \
 		"# Made with $$($(BIN)/python -V 2>&1). PIP_CONSTRAINT=constraints.txt make test installs these versions."; \
 	$(BIN)/python -m pip freeze --all --exclude-editable | grep -vE "^(pip==|nvidia-|cuda-|triton==)"; } > $@.part && mv $@.part $@.txt
+
+# these versions with the sums of their files on every platform, from the registry that pip reads: LOCKED=1 make test installs nothing else
+.PHONY: requirements.lock
+requirements.lock: $(READY)
+	@$(BIN)/python -m pip install -q uv
+	@{ printf '%s\n' "# The versions of constraints.txt with their sums, by \`make requirements.lock\`: LOCKED=1 make test installs them."; \
+	$(BIN)/uv pip compile setup.py --extra dev --constraint constraints.txt --universal --python-version 3.11.5 --generate-hashes \
+		--no-header --no-annotate --quiet; } > $@.part && mv $@.part $@
 
 # the checks before every commit: .pre-commit-config.yaml
 .PHONY: hooks
@@ -73,7 +87,8 @@ clean:
 
 $(READY): settings.ini setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -e ".[dev]"
+	$(if $(LOCKED),$(BIN)/python -m pip install -q --require-hashes -r requirements.lock)
+	$(BIN)/python -m pip install -q $(if $(LOCKED),--no-deps --no-build-isolation) -e ".[dev]"
 	touch $@
 
 $(DOCS): $(READY)

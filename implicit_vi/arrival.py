@@ -38,10 +38,12 @@ def pareto_k(
     """
     n = len(log_weights)
     if log_weights.ndim != 1 or n < 25: raise ValueError(f"weights must be (S,) with S at least 25, got {tuple(log_weights.shape)}")
+    if log_weights.isnan().any() or log_weights.max() == torch.inf:
+        raise ValueError("weights must be numbers, and some are NaN or infinite")
     ordered = (log_weights.double() - log_weights.max()).sort().values.exp()
     tail = int(min(n / 5, 3 * n**.5))
     excesses = ordered[-tail:] - ordered[-tail - 1]
-    excesses = excesses[excesses > 0]
+    excesses = excesses[excesses > 1e-12 * ordered[-tail - 1]]  # less is rounding
     if len(excesses) < 5: return 0. if (ordered > 0).sum() > tail else float("inf")
     shape, _ = fit_pareto(excesses)
     return (len(excesses) * shape + 5) / (len(excesses) + 10)
@@ -52,6 +54,7 @@ def trend(
 ) -> tuple[float, float]:          # nats, and its standard error
     "By how much the bound rose in the last third of training. Raises `ValueError` for fewer than 60 steps."
     if len(bound) < 60: raise ValueError(f"a trend needs at least 60 steps, got {len(bound)}")
+    if not bound.isfinite().all(): raise ValueError("the bound must be finite at every step")
     means = torch.stack([block.mean() for block in bound[-(len(bound) // 3):].double().tensor_split(20)])
     time = (torch.arange(20, dtype=means.dtype) - 9.5) / 20  # the middle of each block
     slope = (time * means).sum() / time.square().sum()
@@ -89,4 +92,5 @@ def arrival(
 ) -> Arrival:
     "Judge a fit by its training and by importance weights. Raises `ValueError` for fewer than 60 steps or 25 weights."
     mean, error = log_weights.mean().item(), (log_weights.std() / len(log_weights)**.5).item()
-    return Arrival(mean, error, *trend(bound), pareto_k(log_weights), bound[-(len(bound) // 10):].mean().item() - mean)
+    k_hat = float("inf") if log_weights.isnan().any() or log_weights.max() == torch.inf else pareto_k(log_weights)
+    return Arrival(mean, error, *trend(bound), k_hat, bound[-(len(bound) // 10):].mean().item() - mean)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_number, check_whole
 from .bounds import Entropy
 from .files import load_tensors
 from .likelihoods import likelihood_named, log_prob_of_each
@@ -30,6 +31,7 @@ from .priors import prior_over
 from .reparameterise import Layout, Reparameterised
 from .samples import WeightSamples
 from .starts import continued_likelihood, network_to_begin_with, starting_weights
+from .strangers import within
 from .training import ELBO, batch_size, fit
 
 # %% ../nbs/18_bnn.ipynb #f22f2204
@@ -50,7 +52,8 @@ class Assembled(Prediction):
         chunk_size: int | None = 1,                    # weight samples in one batched call of the network; `None` takes all
     ):
         super().__init__()
-        if components < 1: raise ValueError(f"there must be at least one component, got components={components}")
+        check_whole("components", components)
+        for name, weight in (("prior_weight", prior_weight), ("entropy_weight", entropy_weight)): check_number(name, weight, least=0)
         if hasattr(start, "modules_of_draws"):
             likelihood = continued_likelihood(likelihood, start.likelihood)
             start = start.modules_of_draws(components)
@@ -79,6 +82,7 @@ class Bound(Assembled):
         n_samples: int = 1,       # $S$, draws of the weights, shared by the batch
     ) -> ELBO:
         "The evidence lower bound in nats per datum, from one draw of the distribution."
+        if batch is None: raise ValueError("a batch must be a pair (x, y) of inputs and targets, got None")
         size = batch_size(batch)
         if num_data < size: raise ValueError(f"num_data is the size of the training set; {num_data} is less than the batch of {size}")
         x, y = batch
@@ -121,17 +125,27 @@ def _how_made(cls: type, given: tuple, settings: dict[str, Any]) -> dict[str, An
         except TypeError: lost.append(name)
     return {"settings": kept, "to be given": lost}
 
+def budget(
+    tensors: dict[str, Tensor],  # of a file
+) -> int:
+    "How many numbers the model of a file may ask for while it is made: some copies of what the file holds."
+    return 10**6 + 20 * sum(t.numel() for t in tensors.values())
+
 def _settings_of(about: dict[str, Any], cls: type, given: dict[str, Any], path: Any) -> dict[str, Any]:
     "What a model of a file is made with. Raises `ValueError` for a file of another class, or one that needs more than is given."
     found = about.get("method")
     if found is None: raise ValueError(f"{path} holds no model, but {about.get('kind', 'something else')}")
     if found != cls.__name__: raise ValueError(f"{path} holds a {found}: take {found}.load")
     made = about.get("made", {})
+    sound = isinstance(made, dict) and isinstance(made.get("settings", {}), dict) and isinstance(made.get("to be given", []), list)
+    if not sound: raise ValueError(f"{path} is damaged: the model was made with {made!r:.80}")
     if missing := [name for name in made.get("to be given", ()) if name not in given]:
         raise ValueError(f"{path} holds a model that was made with a {' and a '.join(missing)} of one's own: "
                          f"give it again, as in {cls.__name__}.load(path, network, {missing[0]}=...)")
     settings = made.get("settings", {}) | given
-    if isinstance(settings.get("noise"), dict): settings["noise"] = Noise(**settings["noise"])
+    if isinstance(settings.get("noise"), dict):
+        try: settings["noise"] = Noise(**settings["noise"])
+        except TypeError as e: raise ValueError(f"{path} is damaged: a noise of {settings['noise']!r:.80}") from e
     return settings
 
 # %% ../nbs/18_bnn.ipynb #f4d0bd1f
@@ -155,8 +169,16 @@ class StoredBound(Bound):
         **settings: Any,          # of the class: those that the file could not hold
     ) -> Any:                     # the model
         "A saved model. Raises `ValueError` for a file of another model, and says what differs."
-        _, about = load_tensors(path)
-        model = cls(network, **_settings_of(about, cls, settings, path))
+        tensors, about = load_tensors(path)
+        chosen = _settings_of(about, cls, settings, path)
+        most = max([len(tensors), *(len(t) for t in tensors.values() if t.ndim)])  # of parts: each has tensors of its own, or rows
+        for name in ("components", "members"):
+            if isinstance(n := chosen.get(name), int) and n > most:
+                raise ValueError(f"{path} names {n:,} {name}, and holds {most:,} at most")
+        room = budget(tensors) + 20 * sum(t.numel() for t in network.state_dict().values())
+        try:
+            with within(room): model = cls(network, **chosen)
+        except (TypeError, OverflowError) as e: raise ValueError(f"{path} describes a {cls.__name__} that cannot be made: {e}") from e
         return model._take_on(path)
 
     @property
@@ -170,7 +192,11 @@ class StoredBound(Bound):
 
     def _notes(self) -> dict[str, Any]: return {"history": self.history, "made": self.made}
 
-    def _read_notes(self, about: dict[str, Any]) -> None: self.history = about["history"]
+    def _read_notes(self, about: dict[str, Any]) -> None:
+        history = about.get("history")
+        if not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
+            raise ValueError(f"a history of {history!r:.80}")
+        self.history = history
 
 # %% ../nbs/18_bnn.ipynb #702fcf1e
 class BNN(StoredBound):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .arguments import anywhere, check_number, check_whole
 from .linearise import Linearisation
 
 # %% ../nbs/09_bounds.ipynb #242fe029
@@ -25,7 +26,9 @@ class Entropy(NamedTuple):
 # %% ../nbs/09_bounds.ipynb #8fb1a4b3
 def _constant(J: Linearisation, sigma: float) -> float:
     "The part of the entropy that does not depend on the Jacobian."
-    if not sigma > 0: raise ValueError(f"sigma must be positive, or the density does not exist; got {sigma}")
+    check_number("sigma", sigma, above=0)
+    if J.z.dtype == torch.float16:
+        raise ValueError("a generator in float16 has no entropy: squares of its singular values leave that dtype; take float32 or bfloat16")
     m, d = J.value.shape[-1], J.z.shape[-1]
     return (m - d) * log(sigma) + m / 2 * log(2 * pi * e)
 
@@ -33,18 +36,36 @@ def _with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
     "The value of one tensor and the gradient of another."
     return value.detach() + (surrogate - surrogate.detach())
 
+def _check_products(products: Tensor) -> None:
+    "Raise `FloatingPointError` where products with the Jacobian are not finite."
+    if anywhere(~products.isfinite()):
+        raise FloatingPointError("products with the Jacobian of the generator are not finite: its latents or parameters are not, or "
+                                 f"squares of its singular values leave {products.dtype}; look at them, lower the scale, or take float64")
+
 def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor], Tensor]:
     "The product $J^\\top J t$, its matrix multiplications in another precision."
+    if precision == torch.float16:
+        raise ValueError("precision must hold squares of singular values, and float16 does not: take torch.bfloat16")
     if precision in (None, J.z.dtype): return J.gram
     def reduced(t):
         with torch.autocast(t.device.type, precision): return J.gram(t).to(t.dtype)
     return reduced
 
 # %% ../nbs/09_bounds.ipynb #smalldet
-def _factor(gram: Tensor, sigma: float) -> Tensor:
-    "The Cholesky factor of $G + \\sigma^2 I$ for Gram matrices `(S, d, d)`, in double precision."
-    gram = gram.double()
-    return torch.linalg.cholesky((gram + gram.mT) / 2 + sigma**2 * torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype))
+def _factor(gram: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    "The Cholesky factor of $G + \\sigma^2 I$ for Gram matrices `(S, d, d)`, in double precision, and what share of a pivot is rounding."
+    _check_products(gram)
+    rounding, gram = torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).sum(-1).detach().double(), gram.double()
+    shifted = (gram + gram.mT) / 2 + sigma**2 * torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype)
+    factor, failed = torch.linalg.cholesky_ex(shifted)
+    share = rounding / factor.detach().diagonal(dim1=-2, dim2=-1).square().amin(-1)
+    return torch.where(failed[..., None, None] > 0, torch.nan, factor), torch.where(failed > 0, torch.inf, share)
+
+def _check_rounding(share: Tensor, sigma: float) -> None:
+    "Raise `FloatingPointError` where the smallest pivot of a factor is nothing but rounding."
+    if anywhere(share == torch.inf):
+        raise FloatingPointError(f"sigma = {sigma:.3g} is lost in rounding beside the largest singular values of the generator: "
+                                 "raise sigma, lower the scale of the generator, or take float64")
 
 def _half_logdet(factor: Tensor, like: Tensor) -> Tensor:
     "Half the log-determinant of a matrix from its Cholesky factor, `(S,)`."
@@ -58,19 +79,24 @@ def exact_logdet(
 ) -> Entropy:               # L' at each latent
     """L' without approximation: $\\frac12 \\log\\det(J^\\top J + \\sigma^2 I_d)$ by Cholesky.
 
-    Costs $d$ `gram`, then $d^3$; the gradient $d$ `gram` more. Source: Uppal et al. (2023), L'.
-    Raises `ValueError` for $\\sigma \\le 0$.
+    Costs $d$ `gram`, then $d^3$; the gradient $d$ `gram` more. `residual` is the share of the smallest pivot that may be rounding.
+    Raises `ValueError` for $\\sigma \\le 0$ or a block of no columns, `FloatingPointError` where products are not finite or $\\sigma$ is
+    lost in rounding. Source: Uppal et al. (2023), L'.
     """
     S, d = J.z.shape
     constant = _constant(J, sigma)
+    check_whole("block_size", block_size)
     columns = torch.eye(d, device=J.z.device, dtype=J.z.dtype)[:, None].expand(d, S, d)
     if d <= block_size and d * J.value.numel() <= 10**6:
         rows = J.jvp(columns).permute(1, 0, 2)
-        value = _half_logdet(_factor(rows @ rows.mT, sigma), rows)
-        return Entropy(value + constant, {"residual": torch.zeros_like(value)})
+        factor, rounding = _factor(rows @ rows.mT, sigma)
+        if anywhere(rounding > 1e-2): factor, rounding = _factor(rows.double() @ rows.double().mT, sigma)
+        _check_rounding(rounding, sigma)
+        return Entropy(_half_logdet(factor, J.z) + constant, {"residual": rounding.to(J.z.dtype)})
     blocks = columns.split(block_size)
     with torch.no_grad():
-        factor = _factor(torch.cat([J.gram(b) for b in blocks]).permute(1, 0, 2), sigma)
+        factor, rounding = _factor(torch.cat([J.gram(b) for b in blocks]).permute(1, 0, 2), sigma)
+        _check_rounding(rounding, sigma)
         inverse = torch.cholesky_inverse(factor).to(J.z.dtype)
     value = _half_logdet(factor, J.z)
 
@@ -80,7 +106,7 @@ def exact_logdet(
     if torch.is_grad_enabled() and J.value.requires_grad:
         value = _with_gradient(value, torch.stack([checkpoint(block_gradient, i * block_size, b, use_reentrant=False)
                                                    for i, b in enumerate(blocks)]).sum(0))
-    return Entropy(value + constant, {"residual": torch.zeros_like(value)})
+    return Entropy(value + constant, {"residual": rounding.to(J.z.dtype)})
 
 # %% ../nbs/09_bounds.ipynb #ba1a1cb6
 def _smallest_pair(X: Tensor, GX: Tensor) -> Tensor:
@@ -109,14 +135,16 @@ def smallest_singular_value(
     Costs `iterations` + 1 `gram`, and one more for the gradient. A Rayleigh quotient never lies below $s_d^2$, so a truncated
     iteration *overestimates* the bound. `residual` is $\\lVert J^\\top J v - \\lambda v \\rVert / \\lambda$: some eigenvalue lies
     within $\\lambda (1 \\pm \\text{residual})$.
-    Source: Uppal et al. (2023), L''. Raises `ValueError` for $\\sigma \\le 0$ or a negative number of iterations.
+    Raises `ValueError` for $\\sigma \\le 0$, negative `iterations` or float16, `FloatingPointError` where products are not finite.
+    Source: Uppal et al. (2023), L''.
     """
-    if iterations < 0: raise ValueError(f"iterations must not be negative, got {iterations}")
+    check_whole("iterations", iterations, least=0)
     d, constant, gram = J.z.shape[-1], _constant(J, sigma), _gram(J, precision)
     with torch.no_grad():
         v = torch.randn_like(J.z)
         v = v / v.norm(dim=-1, keepdim=True)
         Gv = gram(v)
+        _check_products(Gv)
         p, Gp = torch.zeros_like(v), torch.zeros_like(v)
         for i in range(iterations + 1):
             squared = (v * Gv).sum(-1, keepdim=True).clamp(min=0)
@@ -169,12 +197,14 @@ def stochastic_logdet(
     Unbiased for L', in value and in gradient, as `steps` grows; its variance falls as 1 / `probes`.
     Costs `probes` × `steps` `gram`, the first of which serves the gradient too, and memory for `steps` latents.
     `residual` is $\\lVert A u - e \\rVert / \\lVert e \\rVert$. Source: Ubaru, Chen & Saad (2017) for the value.
-    Raises `ValueError` for $\\sigma \\le 0$ or fewer than one step or probe.
+    Raises `ValueError` for $\\sigma \\le 0$, fewer than one step or probe or float16, `FloatingPointError` where products are not finite.
     """
-    if steps < 1 or probes < 1: raise ValueError(f"steps and probes must be at least 1, got steps={steps} and probes={probes}")
+    check_whole("steps", steps)
+    check_whole("probes", probes)
     d, constant, gram = J.z.shape[-1], _constant(J, sigma), _gram(J, precision)
     signs = torch.randint(2, (probes, *J.z.shape), device=J.z.device).to(J.z.dtype) * 2 - 1
     image = gram(signs)
+    _check_products(image)
     with torch.no_grad():
         Q, T, outside = _lanczos(gram, signs, image, min(steps, d))
         eigenvalues, vectors = torch.linalg.eigh(T.double())

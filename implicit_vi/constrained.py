@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import Transform
 
+from .arguments import check_sizes, no_numbers
+
 # %% ../nbs/11b_constrained.ipynb #dens0007
 class _Ordered(constraints.Constraint):
     "Vectors whose entries increase."
@@ -40,9 +42,11 @@ class Constrained:
         parameters: Mapping[str, tuple[Sequence[int], Any]],   # name → shape and constraint of `torch.distributions`, or `ordered`
     ):
         try:
+            for name, (shape, _) in parameters.items(): check_sizes(name, shape)
             self.shapes = {name: torch.Size(shape) for name, (shape, _) in parameters.items()}
             self.transforms = {name: biject_to(constraint) for name, (_, constraint) in parameters.items()}
             self.free = [t.inverse_shape(self.shapes[name]) for name, t in self.transforms.items()]
+            if not self.shapes: raise ValueError("there is none")
         except (TypeError, AttributeError, NotImplementedError, ValueError) as e:
             raise ValueError('parameters are name: (shape, constraint), such as {"sd": ((), constraints.positive)}; '
                              f"got {parameters!r:.200} ({e})") from e
@@ -57,19 +61,23 @@ class Constrained:
         for (name, transform), shape, part in zip(self.transforms.items(), self.free, x.split(self.sizes, -1)):
             free = part.reshape((*x.shape[:-1], *shape))
             named[name] = transform(free)
-            total = total + transform.log_abs_det_jacobian(free, named[name]).reshape(*x.shape[:-1], -1).sum(-1)
+            each = transform.log_abs_det_jacobian(free, named[name])
+            total = total + each.reshape(*x.shape[:-1], each.numel() // max(1, total.numel())).sum(-1)
         return named, total
 
     def unconstrain(self,
         named: Mapping[str, Tensor],   # tensors `(..., *shape)`
     ) -> Tensor:                       # `(..., m)`
-        "Named tensors as free numbers. Raises `ValueError` where a name or a shape differs."
+        "Named tensors as free numbers. Raises `ValueError` where a name or a shape differs, or a value breaks its constraint."
         parts = []
-        for name, transform in self.transforms.items():
+        for (name, transform), size in zip(self.transforms.items(), self.sizes):
             shape = self.shapes[name]
             value = named.get(name)
             if value is None or value.shape[value.ndim - len(shape):] != shape:
                 found = "nothing" if value is None else tuple(value.shape)
                 raise ValueError(f"{name} must be (..., {', '.join(map(str, shape))}), got {found}")
-            parts.append(transform.inv(value).reshape(*value.shape[:value.ndim - len(shape)], -1))
+            free = transform.inv(value)
+            if found := no_numbers(value) or no_numbers(free):
+                raise ValueError(f"{name} must obey its constraint; as free numbers they must be finite, and {found}")
+            parts.append(free.reshape(*value.shape[:value.ndim - len(shape)], size))
         return torch.cat(parts, -1)

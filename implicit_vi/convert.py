@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .architectures import make_generator
+from .arguments import check_number
 from .bnn import ImplicitBNN
 from .posterior import Make
 from .reparameterise import chosen_layout
@@ -56,6 +57,6 @@ def dnn_to_bnn(
     **settings: Any,                              # of `ImplicitBNN`, such as stochastic, generator, prior
 ) -> ImplicitBNN:                                 # to be fitted to the data that the network was trained on
     "A Bayesian network that begins as the network given. Raises `ValueError` for a temperature that is not positive, and as `ImplicitBNN`."
-    if not temperature > 0: raise ValueError(f"the temperature must be positive, got {temperature}")
+    check_number("temperature", temperature, above=0)
     if progress: print(cost_of(network, settings.get("stochastic", ("**",)), settings.get("generator")), file=sys.stderr)
     return ImplicitBNN(network, likelihood, prior_weight=temperature, entropy_weight=temperature, **settings)

@@ -9,7 +9,8 @@ __all__ = ['ToyData', 'toy_regression', 'Split', 'ImageData', 'load_images', 'Ba
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from math import ceil
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .sources import IMAGE_SETS, data_folders, find_images
+from .strangers import read_text
 
 # %% ../nbs/29_data.ipynb #db993508
 class ToyData(NamedTuple):
@@ -144,6 +146,7 @@ class Batches:
     ):
         for given in (x, y):
             if not isinstance(given, Tensor): raise ValueError(f"batches need tensors, got {type(given).__name__}: use torch.as_tensor")
+            if not given.ndim: raise ValueError("batches need tensors with rows, got a single number")
         if len(x) != len(y): raise ValueError(f"as many inputs as targets are needed, got {len(x):,} and {len(y):,}")
         if len(x) == 0: raise ValueError("batches need at least one row, got inputs and targets of length 0")
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
@@ -180,13 +183,24 @@ _UCI = {"boston": (506, 13, 20), "concrete": (1030, 8, 20), "energy": (768, 8, 2
         "power": (9568, 4, 20), "protein": (45730, 9, 5), "wine-red": (1599, 11, 20), "yacht": (308, 6, 20)}
 
 # %% ../nbs/29_data.ipynb #e3057793
+def _numbers(path: Path, ndim: int) -> np.ndarray:
+    "The numbers of a text: a table of any, or a row of whole ones. Raises `ValueError` for other things, and for what is not finite."
+    lines = read_text(path, 2**25).splitlines()
+    kind: Any = float if ndim == 2 else int
+    try: numbers = np.loadtxt(lines, dtype=kind, ndmin=2 if ndim == 2 else 1)
+    except (ValueError, OverflowError) as e: raise ValueError(f"{path} is no table of numbers ({e}); fetch it again") from None
+    if numbers.ndim != ndim or not np.isfinite(numbers).all():
+        raise ValueError(f"{path} should be numbers that are finite, in {ndim} dimensions; fetch it again")
+    return numbers
+
 def load_uci(
     name: str,       # `"boston"`, `"concrete"`, `"energy"`, `"kin8nm"`, `"naval"`, `"power"`, `"protein"`, `"wine-red"` or `"yacht"`
     split: int = 0,  # 0 to 19; 0 to 4 for protein
 ) -> UCIData:        # inputs `(N, features)` and targets `(N, 1)`, float32
     """A UCI regression table in one of its standard splits, standardised with the training rows.
 
-    Raises `ValueError` for an unknown name or split or a table of the wrong size, `FileNotFoundError` where the files are missing.
+    Raises `ValueError` for an unknown name or split, a table of the wrong size or with entries that are no finite numbers,
+    `FileNotFoundError` where the files are missing.
     Source: splits of Hernández-Lobato & Adams (2015), layout of Gal & Ghahramani (2016).
     """
     rows, features, splits = _UCI[_chosen(name, list(_UCI))]
@@ -195,9 +209,11 @@ def load_uci(
     files = ["data.txt", "index_features.txt", "index_target.txt", f"index_test_{split}.txt"]
     folder = next((f for f in folders if all((f / file).exists() for file in files)), None)
     if folder is None: raise FileNotFoundError(f"{name} is not at hand. Put {', '.join(files)} into {' or '.join(map(str, folders))}")
-    table = np.loadtxt(folder / files[0], ndmin=2)
-    inputs, targets, tested = (np.loadtxt(folder / file, dtype=int, ndmin=1) for file in files[1:])
+    table, (inputs, targets, tested) = _numbers(folder / files[0], 2), [_numbers(folder / file, 1) for file in files[1:]]
     is_test = np.isin(np.arange(rows), tested)
+    columns = np.concatenate([inputs, targets])
+    if not ((0 <= columns) & (columns < table.shape[1])).all():
+        raise ValueError(f"{folder} names columns {columns.min()} to {columns.max()}, and its table has {table.shape[1]}; fetch it again")
     if (got := (len(table), len(inputs), len(targets))) != (rows, features, 1) or is_test.sum() != len(tested):
         raise ValueError(f"{folder} should hold {rows} rows, {features} features, 1 target and distinct test rows, "
                          f"got {got[0]}, {got[1]}, {got[2]} and {is_test.sum()} good ones of {len(tested)}; fetch it again")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 from torch.func import vmap
 
+from .arguments import check_number, check_sizes, check_whole
 from .arrival import Arrival, arrival
 from .audit import log_density, weighed_draws
 from .constrained import Constrained
@@ -41,7 +42,7 @@ def _free_density(log_joint: Callable[..., Tensor], space: Constrained, like: Te
         named, log_jacobian = space.constrain(x)
         return log_joint(**named) + log_jacobian
     try: value = vmap(density)(like.new_zeros(2, sum(space.sizes)))
-    except (TypeError, RuntimeError) as e:
+    except (TypeError, RuntimeError, ValueError) as e:
         raise ValueError(f"log_joint takes one draw of {', '.join(space.shapes)} by keyword, in {like.dtype}, as the data must be too, "
                          f"and does not branch on values; distributions are made inside, or with validate_args=False. Failed: {e}") from e
     if value.shape != (2,): raise ValueError(f"log_joint gives one number for a draw, got {tuple(value.shape[1:])}: sum over the data")
@@ -142,7 +143,11 @@ class DensityPosterior(ConstrainedPosterior):
 
     def _notes(self): return {"found": None if self.found is None else list(self.found)}
 
-    def _read_notes(self, about): self.found = None if about.get("found") is None else Arrival(*about["found"])
+    def _read_notes(self, about):
+        found = about.get("found")
+        if found is not None and not (len(found) == len(Arrival._fields) and all(isinstance(n, int | float) for n in found)):
+            raise ValueError(f"{found!r:.80}")
+        self.found = None if found is None else Arrival(*found)
 
 _HIDDEN, _NOISE = (64, 64), .1  # of the generator unless given: widths of its hidden layers, noise in units of the place
 
@@ -165,6 +170,10 @@ def fit_density(
     Raises `ValueError` for parameters or a log_joint that do not fit, `FloatingPointError` where training meets a value that is not finite.
     """
     space = Constrained(parameters)
+    for name, number, least in (("steps", steps, 60), ("n_samples", n_samples, 1), ("starts", starts, 1)): check_whole(name, number, least)
+    check_sizes("hidden", hidden)
+    check_number("lr", lr, least=0)
+    check_number("noise", noise, above=0, below=1)
     if like is None: like = torch.zeros((), dtype=torch.float64)
     with _unchecked(), seeded(seed, like.device):
         density = _free_density(log_joint, space, like)

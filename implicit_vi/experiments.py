@@ -31,6 +31,7 @@ from torch import Tensor
 
 from .parameters import Experiment, check_parameters, command, find_experiment, results_folder, run_name, short
 from .files import load_tensors, save_tensors
+from .strangers import read_text
 
 # %% ../nbs/33_experiments.ipynb #095238f5
 def _git(*words: str) -> str | None:
@@ -82,6 +83,7 @@ _ENTRIES: dict[str, Any] = dict(
 def _fault(record: dict) -> str | None:
     "What is wrong with a record."
     if missing := sorted(set(_ENTRIES) - set(record)): return f"it has no {', '.join(missing)}"
+    if named := {"folder", "arrays"} & set(record): return f"it has an entry {named.pop()}, which is a name of ours"
     for name, kind in _ENTRIES.items():
         if not isinstance(record[name], kind):
             return f"{name} should be {getattr(kind, '__name__', str(kind))}, and is {record[name]!r}"
@@ -106,12 +108,12 @@ def read_result(
         known = sorted(found.parent.name for found in path.parents[1].glob("[!.]*/result.json"))
         raise ValueError(f"{path.parents[1]} has no run {path.parent.name}; it has {', '.join(known) or 'none'}")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_text(path, 2**28))
         fault = _fault(record)
         if not fault and (record["experiment"], record["name"]) != path.parts[-3:-1]:
             fault = f"it is the result of {record['experiment']}/{record['name']}"
         if not fault and not path.with_name("arrays.safetensors").is_file(): fault = "its arrays are missing"
-    except (ValueError, TypeError, AttributeError) as e: fault = str(e)
+    except (ValueError, TypeError, AttributeError, RecursionError) as e: fault = str(e)
     if fault: raise ValueError(f"{path} is damaged ({fault}): delete its folder, run it again")
     return Result(folder=path.parent, **record)
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .likelihoods import (LIKELIHOODS, Regression, _any, _by_output, _check_numbers, _check_shapes, _held,
+from .arguments import anywhere, check_tensors
+from .likelihoods import (LIKELIHOODS, Regression, _by_output, _check_numbers, _check_shapes, _held,
                                      _hold_positive, _tell_of_scale)
 
 # %% ../nbs/10a_families.ipynb #het00002
@@ -33,6 +34,7 @@ class HeteroscedasticGaussian(Regression):
         outputs: Tensor,  # means, then log-variances, `(S, B, 2K)` or `(S, B, 2K, ...)`
         y: Tensor,        # targets, `(B, K)` or `(B, K, ...)`
     ) -> Tensor:          # nats, `(S, B)`
+        check_tensors(outputs=outputs, targets=y)
         if outputs.ndim < 3: _check_shapes(outputs, y, y.shape)
         mean, log_variance = self._halves(outputs)
         _check_shapes(outputs, y, mean.shape[1:])
@@ -133,7 +135,7 @@ class Poisson(Regression):
     ) -> Tensor:          # nats, `(S, B)`
         _check_shapes(outputs, y, outputs.shape[1:])
         wrong = ~((y >= 0) & (y == y.floor()) & y.isfinite())
-        if _any(wrong):
+        if anywhere(wrong):
             raise ValueError(f"counts must be whole numbers from 0 on; {wrong.sum()} of {y.numel()} are not, such as {y[wrong][0]:g}")
         counts = y.to(outputs.dtype)
         return (counts * outputs - outputs.exp() - (counts + 1).lgamma()).flatten(2).sum(-1)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .arguments import anywhere, check_finite, check_sizes, check_whole
 from .layers import MMLayer, linear_map
 from .reparameterise import Layout
 
@@ -72,7 +73,7 @@ class DifferentiableMap(nn.Module):
     """A map $g: \\mathbb{R}^d \\to \\mathbb{R}^m$ that knows its derivative.
 
     `generator(z)` takes latents `(..., d)` and returns weights `(..., m)`. Subclasses define `trace`, `tangent` and `cotangent`.
-    Raises `ValueError` for latents whose last size is not `latent_dim`.
+    Raises `ValueError` for sizes that are not positive, and for latents whose last size is not `latent_dim`.
     """
     def __init__(self,
         latent_shape: int | Sequence[int],  # a size, or the shape of the matrix that the latent is laid out in
@@ -80,6 +81,8 @@ class DifferentiableMap(nn.Module):
     ):
         super().__init__()
         self.latent_shape = (latent_shape,) if isinstance(latent_shape, int) else tuple(latent_shape)
+        check_sizes("latent_shape", self.latent_shape)
+        check_whole("num_weights", num_weights)
         self.latent_dim, self.num_weights = prod(self.latent_shape), num_weights
 
     def forward(self, z: Tensor) -> Tensor: return self.trace(z)[0]
@@ -131,12 +134,14 @@ class Generator(DifferentiableMap):
         mean: Tensor,  # what each weight is to be on average over the latent, `(m,)`
         sd: Tensor,    # by how much it is to vary with the latent, `(m,)`
     ) -> "Generator":
-        """Rescale the outputs in place to have, over $z$, these means and standard deviations.
+        """Rescale the outputs in place to have, over $z$, these means and standard deviations. Raises `ValueError` where not finite.
 
         Weights in a run of equal `sd`, such as a tensor of the network, are rescaled alike: their mean variance fits, as measured.
         """
         for name, v in (("mean", mean), ("sd", sd)):
             if v.shape != (self.num_weights,): raise ValueError(f"{name} must be ({self.num_weights},), got {tuple(v.shape)}")
+        check_finite(mean=mean, sd=sd)
+        if anywhere(sd < 0): raise ValueError(f"sd must not be negative, and the smallest is {sd.min():.3g}")
         now, variance = _moments(self, max(4, min(1024, int(1e7) // self.num_weights)))
         _, run, lengths = sd.unique_consecutive(return_inverse=True, return_counts=True)
         common = (torch.zeros_like(sd[:len(lengths)]).index_add(0, run, variance) / lengths)[run]
@@ -153,14 +158,12 @@ class MLPGenerator(Generator):
         num_weights: int,       # $m$
     ):
         super().__init__(latent_dim, num_weights)
+        check_sizes("hidden", hidden)
         self.layers: Any = _Chain(_DenseLayer(a, b) for a, b in pairwise([latent_dim, *hidden, num_weights]))
 
     def trace(self, z): return self.layers.trace(self._latent(z))
-
     def tangent(self, t, slopes): return self.layers.tangent(t, slopes)
-
     def cotangent(self, u, slopes): return self.layers.cotangent(u, slopes)
-
     def gram(self, slopes): return self.layers.gram(slopes)
 
     def _rescale(self, factor, shift):
@@ -181,6 +184,7 @@ class MMGenerator(Generator):
         num_weights: int | None = None,   # $m$; all entries of the output unless fewer are asked for
     ):
         m = prod(output) if num_weights is None else num_weights
+        check_whole("num_hidden, the number of hidden layers,", num_hidden, least=0)
         if not 0 < m <= prod(output):
             raise ValueError(f"the output matrix {output[0]}×{output[1]} has {prod(output)} entries and cannot make {m} weights")
         super().__init__(latent_shape, m)
@@ -222,15 +226,12 @@ class IndependentGenerator(Generator):
         self.generators: Any = nn.ModuleList(generators)
 
     def _with_latents(self, z): return zip(self.generators, self._latent(z).split([g.latent_dim for g in self.generators], -1))
-
     def trace(self, z):
         values, slopes = zip(*(g.trace(part) for g, part in self._with_latents(z)))
         return torch.cat(values, -1), list(slopes)
 
     def tangent(self, t, slopes): return torch.cat([g.tangent(part, s) for (g, part), s in zip(self._with_latents(t), slopes)], -1)
-
     def _with_weights(self, u): return zip(self.generators, u.split([g.num_weights for g in self.generators], -1))
-
     def cotangent(self, u, slopes): return torch.cat([g.cotangent(part, s) for (g, part), s in zip(self._with_weights(u), slopes)], -1)
 
     def gram(self, slopes):
@@ -267,7 +268,6 @@ class CorreMMGenerator(Generator):
         return theta, [trunk, slope, slices]
 
     def tangent(self, t, slopes): return self.slices.tangent(self._up(t, slopes), slopes[-1])
-
     def cotangent(self, u, slopes): return self._down(self.slices.cotangent(u, slopes[-1]), slopes)
 
     def gram(self, slopes):

@@ -8,7 +8,7 @@ __all__ = ['CurvatureNormal', 'Laplace']
 # %% ../nbs/21_laplace.ipynb #3fadafc9
 import warnings
 from copy import copy, deepcopy
-from math import e, log, pi
+from math import e, log, pi, prod
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ def _kronecker_root(factors: Any) -> tuple[Any, int, Tensor]:
         count = names[-1][0] + 1
         return [tuple(factors[f"{kind}/{i}/{j}"].data for block, j in names if block == i) for i in range(count)]
     precision = KronDecomposed(blocks("vectors"), blocks("values"), factors["deltas"].data)
-    size = sum(int(torch.tensor([len(values) for values in block]).prod()) for block in precision.eigenvalues)
+    size = sum(prod(len(values) for values in block) for block in precision.eigenvalues)
     return (lambda epsilon: precision.bmm(epsilon, exponent=-.5).reshape(epsilon.shape)), size, precision.logdet() / 2
 
 # %% ../nbs/21_laplace.ipynb #kindlike

@@ -12,6 +12,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_sizes
+
 # %% ../nbs/03_layers.ipynb #441ffd7e
 def _left_multiply(left: Tensor, x: Tensor) -> Tensor:
     "`left @ x` for every matrix of `x`, without the copies of `left` that `@` makes where `x` has two or more leading dimensions."
@@ -23,7 +25,7 @@ class MMLayer(nn.Module):
     """Matrix-multiplication layer, `(..., a, b)` → `(..., a', b')`: $s \\odot [(W_l X + B_l) W_r] + B_r$.
 
     At construction the outputs have the mean square of the inputs, the biases are zero and the scale is one.
-    Raises `ValueError` for an input whose last two sizes are not `in_shape`.
+    Raises `ValueError` for shapes that are not two positive sizes, and for an input whose last two sizes are not `in_shape`.
     Source: Uppal et al. (2023), after kernel implicit variational inference (Shi et al., 2018).
     """
     scale: Tensor | None
@@ -33,6 +35,8 @@ class MMLayer(nn.Module):
         out_shape: Sequence[int],  # $(a', b')$
     ):
         super().__init__()
+        check_sizes("in_shape", in_shape, 2)
+        check_sizes("out_shape", out_shape, 2)
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         (a, b), (c, d) = self.in_shape, self.out_shape
         self.left, self.left_bias = nn.Parameter(torch.randn(c, a) / a**0.5), nn.Parameter(torch.zeros(c, b))
@@ -67,7 +71,7 @@ class MMLayer(nn.Module):
 class _LinearMap(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, f, adjoint):
-        device = x.device.type
+        device = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"  # `meta` has no autocast
         ctx.adjoint, ctx.autocast = adjoint, (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         return f(x)
 

@@ -16,24 +16,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .arguments import anywhere, check_tensors
+
 # %% ../nbs/10_likelihoods.ipynb #5616bcc5
 def _check_shapes(outputs: Tensor, y: Tensor, shape: tuple) -> None:
+    check_tensors(outputs=outputs, targets=y)
     if outputs.ndim < 3: raise ValueError(f"outputs must be (S, B, K): samples, data, values; got {tuple(outputs.shape)}")
     if y.shape != shape: raise ValueError(f"for outputs {tuple(outputs.shape)} the targets must be {tuple(shape)}, got {tuple(y.shape)}")
 
-def _any(condition: Tensor) -> bool:
-    "Whether a condition holds anywhere. Inside a vectorised or a traced call values cannot be asked for: there it says no."
-    try: return bool(condition.any())
-    except RuntimeError: return False
 
 def _outside(y: Tensor, low: float, high: float) -> bool:
     "Whether any target lies outside of these limits, or is no number."
-    return _any(~((y >= low) & (y <= high)))
+    return anywhere(~((y >= low) & (y <= high)))
 
 def _check_numbers(y: Tensor) -> None:
     "Raise `ValueError` for NaN and infinity."
     wrong = ~y.isfinite()
-    if _any(wrong): raise ValueError(f"targets must be finite numbers, and {wrong.sum()} of {y.numel()} are not: leave those out")
+    if anywhere(wrong): raise ValueError(f"targets must be finite numbers, and {wrong.sum()} of {y.numel()} are not: leave those out")
 
 # %% ../nbs/10_likelihoods.ipynb #twoparta
 class Uncertainty(NamedTuple):
@@ -196,7 +195,7 @@ class Regression(nn.Module):
 # %% ../nbs/10_likelihoods.ipynb #tellscal
 def _tell_of_scale(y: Tensor) -> bool:
     "Warn of targets that are far from unit scale; says whether it could look."
-    if torch._C._functorch.is_batchedtensor(y): return False
+    if y.is_meta or torch._C._functorch.is_batchedtensor(y): return False
     size = y.square().mean().sqrt().item()
     if not .05 < size < 20 and y.numel() > 1:
         warnings.warn(f"the targets have a root mean square of {size:.3g}, which neither priors nor a fixed noise expect: standardise "
@@ -207,7 +206,7 @@ def _tell_of_scale(y: Tensor) -> bool:
 def _hold_positive(module: nn.Module, name: str, value: float | Tensor, learn: bool, what: str) -> None:
     "Keep a positive number, or one for each output `(K,)`: as the parameter `log_name` if it is learned, else as the buffer `fixed_name`."
     given = torch.as_tensor(value, dtype=torch.get_default_dtype()).detach()
-    if given.ndim > 1 or not ((given > 0) & given.isfinite()).all(): raise ValueError(f"the {what} must be positive, got {name}={value}")
+    if given.ndim > 1 or anywhere(~((given > 0) & given.isfinite())): raise ValueError(f"the {what} must be positive, got {name}={value}")
     if learn: module.register_parameter(f"log_{name}", nn.Parameter(given.log()))
     else: module.register_buffer(f"fixed_{name}", given)
 

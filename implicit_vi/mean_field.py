@@ -10,6 +10,7 @@ from math import e, log, pi
 
 from torch import Tensor, nn
 
+from .arguments import check_finite
 from .bounds import Entropy
 from .generators import fan_in_sd
 from .posterior import Distribution, Draw
@@ -24,6 +25,9 @@ class MeanField(Distribution):
         sd: Tensor,    # at the start, `(m,)`
     ):
         super().__init__()
+        check_finite(mean=mean, **{"standard deviations": sd})
+        if mean.ndim != 1 or mean.shape != sd.shape:
+            raise ValueError(f"mean and sd must be (m,) alike, got {tuple(mean.shape)} and {tuple(sd.shape)}")
         if not (sd > 0).all(): raise ValueError(f"standard deviations must be positive, the smallest is {sd.min():.3g}")
         self.mean, self.log_sd = nn.Parameter(mean.clone()), nn.Parameter(sd.log())
 

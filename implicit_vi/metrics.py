@@ -15,9 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .arguments import check_finite, check_tensors, check_whole
+
 # %% ../nbs/26_metrics.ipynb #29b76305
 def _expect(ok: bool, expected: str, *got: Tensor) -> None:
     """Raise a `ValueError` that names the expected and the received shapes, unless `ok`."""
+    if any(t.is_meta for t in got): raise ValueError(f"expected {expected}, got shapes without values, on the device meta")
     if not ok: raise ValueError(f"expected {expected}, got {' and '.join(str(tuple(t.shape)) for t in got)}")
 
 # %% ../nbs/26_metrics.ipynb #efcf9862
@@ -26,6 +29,7 @@ def _probabilities(
     ndim: int = 2,          # 2, or 3 where posterior samples are wanted
 ) -> Tensor:                # `(B, K)` or `(S, B, K)` in float32 or wider, no and yes in two columns
     """Check probabilities. Raises `ValueError` for wrong shapes and rows that do not sum to one."""
+    check_tensors(probabilities=probabilities)
     p = probabilities[:, None] if probabilities.ndim == 1 and ndim == 2 else probabilities
     _expect(p.ndim == ndim and p.numel() > 0, f"probabilities {'(B, K)' if ndim == 2 else '(S, B, K)'}", probabilities)
     if p.dtype not in (torch.float32, torch.float64): p = p.float()
@@ -43,6 +47,7 @@ def _scored(
     labels: Tensor,             # integers in $[0, K)$, `(B,)`; of a yes and no also `(B, 1)`, or 0. and 1.
 ) -> tuple[Tensor, Tensor]:     # probabilities `(B, K)`, labels `(B,)`
     """Check probabilities and labels. Raises `ValueError` for wrong shapes, rows that do not sum to one, labels that are no class."""
+    check_tensors(probabilities=probabilities, labels=labels)
     one_column = probabilities.ndim == 1 or probabilities.shape[1:] == (1,)
     y = labels.squeeze(1) if one_column and labels.shape[1:] == (1,) else labels
     _expect(y.shape == probabilities.shape[:1], "probabilities (B, K) and labels (B,) with the same B", probabilities, labels)
@@ -91,7 +96,7 @@ class Reliability(NamedTuple):
 # %% ../nbs/26_metrics.ipynb #5f4987d5
 def _bin(confidence: Tensor, correct: Tensor, bins: int, left_closed: bool = False) -> Reliability:
     """Sort `(B,)` confidences into bins $(b/M, (b+1)/M]$, or $[b/M, (b+1)/M)$ if `left_closed`; the scale's two ends are always inside."""
-    if bins < 1: raise ValueError(f"bins must be at least 1, got {bins}")
+    check_whole("bins", bins)
     inner = (torch.arange(1, bins, dtype=torch.float64) / bins).to(confidence)
     member = torch.bucketize(confidence, inner, right=left_closed)[:, None] == torch.arange(bins, device=confidence.device)
     count = member.sum(0)
@@ -104,10 +109,7 @@ def reliability(
     labels: Tensor,         # `(B,)`
     bins: int = 15,         # number of bins of equal width, closed on the right
 ) -> Reliability:           # confidence, accuracy and counts of each bin
-    """Mean confidence and accuracy of the most probable class, by bins of confidence. Empty bins are NaN.
-
-    Raises `ValueError` unless given probabilities and labels. Source: Guo et al. (2017), section 2.
-    """
+    "Mean confidence and accuracy of the top class, by bins; empty ones are NaN. Errors as of `accuracy`. Source: Guo et al. (2017)."
     p, labels = _scored(probabilities, labels)
     confidence, predicted = p.max(1)
     return _bin(confidence, predicted == labels, bins)
@@ -123,9 +125,8 @@ def expected_calibration_error(
     labels: Tensor,         # `(B,)`
     bins: int = 15,         # number of bins of equal width, closed on the right
 ) -> Tensor:                # in $[0, 1]$, a scalar
-    """Distance between accuracy and confidence, mean over predictions.
-
-    Raises `ValueError` unless given probabilities and labels. Source: Naeini et al. (2015); Guo et al. (2017), eq. 3.
+    """Distance between accuracy and confidence, mean over predictions. Raises `ValueError` unless given probabilities and labels.
+    Source: Naeini et al. (2015); Guo et al. (2017), eq. 3.
     """
     return _mean_gap(reliability(probabilities, labels, bins))
 
@@ -135,9 +136,8 @@ def maximum_calibration_error(
     labels: Tensor,         # `(B,)`
     bins: int = 15,         # number of bins of equal width, closed on the right
 ) -> Tensor:                # in $[0, 1]$, a scalar
-    """Distance between accuracy and confidence in the worst bin that is not empty.
-
-    Raises `ValueError` unless given probabilities and labels. Source: Naeini et al. (2015); Guo et al. (2017), eq. 5.
+    """Distance between accuracy and confidence in the worst bin that is not empty. Raises `ValueError` as `accuracy` does.
+    Source: Naeini et al. (2015); Guo et al. (2017), eq. 5.
     """
     r = reliability(probabilities, labels, bins)
     return (r.accuracy - r.confidence)[r.counts > 0].abs().max()
@@ -162,9 +162,7 @@ def published_calibration_error(
     bins: int = 15,         # number of bins, closed on the left; set it to what the published number used
 ) -> Tensor:                # a scalar; NaN where every confidence is in the top bin
     """A faulty calibration error that drops the top bin: only to compare with published numbers, never to report.
-
-    Predictions with confidence of at least $1 - 1/M$ are left out of the sum and of its weights.
-    Raises `ValueError` unless given probabilities and labels.
+    Predictions with confidence of at least $1 - 1/M$ are left out of sum and weights. Raises `ValueError` as `accuracy` does.
     """
     p, labels = _scored(probabilities, labels)
     confidence, predicted = p.max(1)
@@ -183,7 +181,6 @@ def mutual_information(
     probabilities: Tensor,  # of each posterior sample, `(S, B, K)`
 ) -> Tensor:                # nats, in $[0, \min(\log K, \log S)]$, `(B,)`
     """Epistemic part of the predictive entropy: entropy of the mean less mean entropy, rounding below zero clipped.
-
     Raises `ValueError` unless given probabilities with three axes. Source: Houlsby et al. (2011), "BALD".
     """
     p = _probabilities(probabilities, ndim=3)
@@ -200,6 +197,7 @@ def mean_maximum_confidence(
 def _scores(in_distribution: Tensor, out_of_distribution: Tensor) -> None:
     """Raise `ValueError` unless both are non-empty `(n,)` and `(m,)` without NaN."""
     both = in_distribution, out_of_distribution
+    check_tensors(in_distribution=in_distribution, out_of_distribution=out_of_distribution)
     _expect(all(s.ndim == 1 and len(s) for s in both), "non-empty scores (n,) in distribution and (m,) out of distribution", *both)
     if any(s.isnan().any() for s in both): raise ValueError("scores contain NaN, which has no rank")
 
@@ -220,7 +218,6 @@ def fpr95(
     out_of_distribution: Tensor,  # scores of strange inputs, `(m,)`; higher means stranger
 ) -> Tensor:                      # in $[0, 1]$, a scalar
     """Share of strange inputs that pass a threshold which 95 % of familiar ones pass (in-distribution is positive).
-
     Raises `ValueError` for empty scores, wrong shapes or NaN. Source: Liang, Li & Srikant (2018).
     """
     _scores(in_distribution, out_of_distribution)
@@ -230,7 +227,8 @@ def fpr95(
 
 # %% ../nbs/26_metrics.ipynb #16f43ba2
 def _regression(outputs: Tensor, targets: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
-    """Add a missing last axis. Raises `ValueError` unless `(S, B, K)`, or `(B, K)` with `ndim=1`, and `(B, K)` come of it."""
+    """Add a missing last axis. Raises `ValueError` unless finite `(S, B, K)`, or `(B, K)` with `ndim=1`, and `(B, K)` come of it."""
+    check_finite(outputs=outputs, targets=targets)
     out, target = (t.unsqueeze(-1) if t.ndim == n else t for t, n in ((outputs, ndim), (targets, 1)))
     _expect(out.ndim == ndim + 1 and out.numel() > 0 and target.shape == out.shape[-2:],
             f"outputs {'(S, B) or (S, B, K)' if ndim == 2 else '(B,) or (B, K)'} and targets (B,) or (B, K) alike", outputs, targets)
@@ -243,14 +241,14 @@ def gaussian_mixture_log_likelihood(
     noise_sd: Tensor | float,  # of the noise: one number, one per sample `(S,)`, one per column `(1, 1, K)`, or shaped as the means
 ) -> Tensor:                   # nats per datum in the unit of the targets, a scalar; the density of all K numbers at once
     """Mean log density of targets under the equally weighted mixture over posterior samples.
-
-    Raises `ValueError` for shapes that do not fit, or noise that is not positive.
+    Raises `ValueError` for shapes that do not fit, numbers that are not finite, or noise that is not positive.
     """
     mean, target = _regression(means, targets, ndim=2)
     sd = torch.as_tensor(noise_sd, dtype=mean.dtype, device=mean.device)
     fits = sd.numel() == 1 or sd.shape in (mean.shape[:1], mean.shape, (1, 1, mean.shape[2])) or sd[..., None].shape == mean.shape
     _expect(fits, "noise_sd as a scalar, (S,) or like the means", sd, means)
-    if not (sd > 0).all(): raise ValueError(f"noise_sd must be positive, got a smallest value of {sd.min():.3g}")
+    if not ((sd > 0) & sd.isfinite()).all():
+        raise ValueError(f"noise_sd must be positive, got values from {sd.min():.3g} to {sd.max():.3g}")
     sd = sd.reshape(mean.shape if sd.numel() == mean.numel() else sd.shape if sd.ndim == 3 else (-1, 1, 1))
     log_density = (-0.5 * ((target - mean) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     return (log_density.logsumexp(0) - math.log(len(mean))).mean()
@@ -260,9 +258,11 @@ def rmse(
     predictions: Tensor,  # mean prediction, `(B,)` or `(B, K)`
     targets: Tensor,      # `(B,)` or `(B, K)`
 ) -> Tensor:              # in the unit of the targets, a scalar
-    """Root mean squared error. Raises `ValueError` where the shapes differ."""
+    """Root mean squared error. Raises `ValueError` where the shapes differ or a number is not finite."""
     prediction, target = _regression(predictions, targets, ndim=1)
-    return (prediction - target).square().mean().sqrt()
+    error = prediction - target
+    unit = error.abs().max().clamp(min=torch.finfo(error.dtype).tiny)  # squares of very small errors vanish
+    return unit * (error / unit).square().mean().sqrt()
 
 # %% ../nbs/26_metrics.ipynb #410224eb
 def coverage(
@@ -271,8 +271,7 @@ def coverage(
     level: float = 0.9,   # mass of the central interval, in $(0, 1)$
 ) -> Tensor:              # share in $[0, 1]$, a scalar
     """Share of targets inside the central interval of the predictive samples, ends included (quantiles interpolated linearly).
-
-    Raises `ValueError` for shapes that do not fit, or a level outside $(0, 1)$.
+    Raises `ValueError` for shapes that do not fit, numbers that are not finite, or a level outside $(0, 1)$.
     """
     sample, target = _regression(samples, targets, ndim=2)
     if not 0 < level < 1: raise ValueError(f"level must lie between 0 and 1, got {level}")
@@ -288,11 +287,13 @@ def energy_distance(
     y: Tensor,  # draws of $Q$, `(k, d)`
 ) -> Tensor:    # $D^2$, a scalar in the unit of the draws
     """Energy distance, squared, between two sets of draws; unbiased, so that it may be below zero where they are alike.
-
-    Raises `ValueError` where the dimensions differ or a set has fewer than two draws. Source: Székely & Rizzo (2013).
+    Raises `ValueError` where the dimensions differ, draws are not finite or fewer than two in a set. Source: Székely & Rizzo (2013).
     """
+    check_finite(**{"draws x": x, "draws y": y})
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"draws must be (n, d) and (k, d) with one d, got {tuple(x.shape)} and {tuple(y.shape)}")
     if min(len(x), len(y)) < 2: raise ValueError(f"each set needs at least 2 draws, got {len(x)} and {len(y)}")
-    def within(a): return torch.cdist(a, a, compute_mode="donot_use_mm_for_euclid_dist").sum() / (len(a) * (len(a) - 1))
-    return 2 * torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").mean() - within(x) - within(y)
+    unit = torch.maximum(x.abs().max(), y.abs().max()).clamp(min=torch.finfo(x.dtype).tiny)
+    def between(a, b): return torch.cdist(a / unit, b / unit, compute_mode="donot_use_mm_for_euclid_dist")
+    def within(a): return between(a, a).sum() / (len(a) * (len(a) - 1))
+    return unit * (2 * between(x, y).mean() - within(x) - within(y))

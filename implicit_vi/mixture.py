@@ -35,6 +35,9 @@ class Mixture(Distribution):
         each, rest = divmod(n_samples, len(self.parts))
         if rest: raise ValueError(f"the draws of a step must be a multiple of the {len(self.parts)} parts of a mixture, got {n_samples}")
         draws = [part.draw(each, antithetic) for part in self.parts]
+        sizes = [d.theta.shape[-1] for d in draws]
+        if len(set(sizes)) > 1:
+            raise ValueError(f"the parts of a mixture draw equally many weights; these draw {', '.join(map(str, sizes))}")
         return Draw(torch.cat([d.theta for d in draws]), Entropy(torch.cat([d.entropy.value for d in draws]), {}))
 
     def _values(self, n_samples: int) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_finite, check_number, no_numbers
 from .bounds import Entropy
 from .generators import fan_in_sd
 from .posterior import Distribution, Draw, ImplicitPosterior, Make, generator_around
@@ -29,6 +30,7 @@ class Widths(nn.Module):
         learned: bool = True,            # whether the factors are trained
     ):
         super().__init__()
+        check_finite(noise=start)
         if not (start > 0).all(): raise ValueError(f"the noise must be positive, the smallest is {start.min():.3g}")
         if groups is not None and sum(groups) != len(start):
             raise ValueError(f"the groups hold {sum(groups)} weights, there are {len(start)}")
@@ -71,6 +73,7 @@ class Affine(Distribution):
         widths: Any,           # $s$ as `Widths`, or a `Factor`
     ):
         super().__init__()
+        check_finite(mean=mean)
         if mean.shape != widths.start.shape:
             raise ValueError(f"there are as many widths as weights: got a mean {tuple(mean.shape)} and widths {tuple(widths.start.shape)}")
         self.inner, self.mean, self.widths = inner, nn.Parameter(mean.clone()), widths
@@ -100,8 +103,8 @@ class Factor(nn.Module):
         matrix: Tensor,   # $L$, such as the Cholesky factor of a covariance
     ):
         super().__init__()
-        if matrix.ndim != 2 or not (matrix.diagonal() > 0).all():
-            raise ValueError(f"a factor is a triangle with a positive diagonal, got {tuple(matrix.shape)}")
+        if matrix.ndim != 2 or len(matrix) != matrix.shape[1] or no_numbers(matrix) or not (matrix.diagonal() > 0).all():
+            raise ValueError(f"a factor is a finite triangle (m, m) with a positive diagonal, got {tuple(matrix.shape)}")
         self.register_buffer("matrix", matrix.tril())
 
     @property
@@ -132,6 +135,7 @@ class Noise(NamedTuple):
     ) -> Widths:
         "The widths at the start. Raises `ValueError` for a start that is not positive, or a word that is not known."
         groups = {"weight": None, "tensor": list(layout.sizes), "network": [layout.num_weights], "fixed": [layout.num_weights]}
+        check_number("noise", self.start, above=0)
         if self.learned not in groups: raise ValueError(f"noise is learned for each {', '.join(groups)}; got {self.learned!r}")
         return Widths(self.start * fan_in_sd(layout), groups[self.learned], learned=self.learned != "fixed")
 
@@ -147,6 +151,7 @@ def implicit_around(
     spread: float | None = 0.1,                                    # initial variation of a weight, in units of what its layer needs
 ) -> Any:
     "An implicit posterior that starts around given weights: the paper's where the noise is a number, else in units of its noise."
+    if spread is not None: check_number("spread", spread, least=0)
     sd = None if spread is None else spread * fan_in_sd(layout).to(start)
     posterior = partial(ImplicitPosterior, entropy=entropy, entropy_samples=entropy_samples, entropy_every=entropy_every)
     if not isinstance(noise, Noise): return posterior(generator_around(layout, start, generator, sd), noise)

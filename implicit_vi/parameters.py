@@ -16,17 +16,29 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
 
+from .strangers import read_text
+
 # %% ../nbs/32_parameters.ipynb #ad75ee58
 def tagged_values(
     notebook: str | os.PathLike,
 ) -> tuple[dict[str, Any], dict[str, str]]:  # name → value, name → type
-    "What the cell tagged `parameters` assigns. A type is that of the annotation, or else of the value; that of a bare `None` is not known."
+    """What the cell tagged `parameters` assigns. A type is that of the annotation, or else of the value; of a bare `None` it is not known.
+
+    Nothing of it is run. Raises `FileNotFoundError`, and `ValueError` for a file that is no notebook, or without literals.
+    """
     path = Path(notebook)
     if not path.is_file(): raise FileNotFoundError(f"no notebook {path} (looked in {path.resolve().parent})")
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    try:
+        cells = json.loads(read_text(path, 2**28))["cells"]
+        tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        return _assigned("\n".join(tagged))
+    except (KeyError, TypeError, AttributeError, ValueError, SyntaxError, RecursionError, MemoryError) as e:
+        raise ValueError(f"{path} is no notebook with a cell of simple parameters: {type(e).__name__}: {e}"[:300]) from None
+
+def _assigned(code: str) -> tuple[dict[str, Any], dict[str, str]]:
+    "What a code assigns that consists of literals, and the types."
     values, kinds = {}, {}
-    for statement in ast.parse("\n".join(tagged)).body:
+    for statement in ast.parse(code).body:
         if isinstance(statement, ast.AnnAssign) and statement.value is not None:
             name = ast.unparse(statement.target)
             values[name] = ast.literal_eval(statement.value)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_whole
 from .bnn import BNN
 from .bounds import Entropy
 from .posterior import Distribution, Draw
@@ -35,13 +36,14 @@ class Points(Distribution):
     @torch.no_grad()
     def sample(self, n_samples: int = 100, seed: int | None = None) -> WeightSamples:
         "All points, or so many of them at random where there are more."
-        if n_samples < 1: raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+        check_whole("n_samples", n_samples)
         if n_samples >= len(self.values): return WeightSamples(self.values.detach().clone())
-        with seeded(seed, self.values.device): chosen = torch.randperm(len(self.values))[:n_samples]
+        with seeded(seed, self.values.device): chosen = torch.randperm(len(self.values), device="cpu")[:n_samples]
         return WeightSamples(self.values[chosen.to(self.values.device)])
 
     def sample_in_chunks(self, n_samples: int = 100, seed: int | None = None, chunk: int = 10) -> Iterator[WeightSamples]:
         "The draws of `sample`, none of them twice, some at a time."
+        check_whole("chunk", chunk)
         return map(WeightSamples, self.sample(n_samples, seed).values.split(chunk))
 
 # %% ../nbs/19_point.ipynb #a86af58c
@@ -56,7 +58,7 @@ class Ensemble(BNN):
         members: int = 5,
         **settings: Any,                              # of `BNN`, but for components
     ):
-        if members < 1: raise ValueError(f"an ensemble needs at least one member, got {members}")
+        check_whole("members", members)
         super().__init__(network, likelihood, components=members, **settings)
 
     def _distribution(self, family: Any, layout: Layout, starts: Tensor) -> Points: return Points(starts)

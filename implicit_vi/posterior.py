@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .architectures import make_generator
+from .arguments import check_number, check_whole
 from .bounds import Entropy, entropy_estimator
 from .files import load_tensors, save_tensors
 from .generators import Generator
@@ -56,17 +57,22 @@ class Stored(nn.Module):
     def _take_on(self, path: str | os.PathLike) -> Any:
         tensors, about = load_tensors(path)
         other = deepcopy(self)
-        other._make_room(tensors)
-        here = {"kind": self.kind, **other.description}
+        try: other._fill(path, tensors, about)
+        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError) as e: raise ValueError(f"{path} is damaged: {e!r}") from e
+        self.__dict__.update(other.__dict__)
+        return self
+
+    def _fill(self, path: str | os.PathLike, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        "Take on what a file holds. Raises `ValueError` where it is of another kind."
+        self._make_room(tensors)
+        here = {"kind": self.kind, **self.description}
         differ = [f"{k}: {about.get(k)} in the file, {v} here" for k, v in here.items() if about.get(k) != v]
-        own, found = ({k: tuple(v.shape) for k, v in state.items()} for state in (other.state_dict(), tensors))
+        own, found = ({k: tuple(v.shape) for k, v in state.items()} for state in (self.state_dict(), tensors))
         wrong = [k for k in {**own, **found} if own.get(k) != found.get(k)]
         differ += [f"{k}: {found.get(k, 'nothing')} in the file, {own.get(k, 'nothing')} here" for k in wrong[:3]]
         if differ: raise ValueError(f"{path} holds another {self.kind}: {'; '.join(differ)}")
-        other.load_state_dict(tensors)
-        other._read_notes(about)
-        self.__dict__.update(other.__dict__)
-        return self
+        self.load_state_dict(tensors)
+        self._read_notes(about)
 
     def _make_room(self, tensors: dict[str, Tensor]) -> None:
         "Create buffers that only training creates, in the shapes of a file."
@@ -82,7 +88,7 @@ class Stored(nn.Module):
 def _seeds(seed: int | None, n: int) -> list[int | None]:
     "Seeds of so many chunks: the given one, then numbers that follow from it. Without one the global state is in charge of all."
     if seed is None: return [None] * n
-    later = torch.randint(2**62, (n - 1,), generator=torch.Generator().manual_seed(int(seed)))
+    later = torch.randint(2**62, (n - 1,), generator=torch.Generator().manual_seed(int(seed)), device="cpu")
     return [seed, *later.tolist()]
 
 # %% ../nbs/13_posterior.ipynb #f30d494a
@@ -103,7 +109,7 @@ class Distribution(Stored):
         seed: int | None = None,  # of this call alone; without it the global seed decides
     ) -> WeightSamples:
         "Draws of the weights."
-        if n_samples < 1: raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+        check_whole("n_samples", n_samples)
         with seeded(seed, next(self.parameters()).device): return WeightSamples(self._values(n_samples))
 
     def sample_in_chunks(self,
@@ -112,7 +118,8 @@ class Distribution(Stored):
         chunk: int = 10,          # draws at a time
     ) -> Iterator[WeightSamples]: # of so many draws, the last perhaps of fewer
         "Draws, some at a time: memory grows with the chunk, not with their number. A seed and a chunk decide them."
-        if chunk < 1: raise ValueError(f"a chunk has at least one draw, got {chunk}")
+        check_whole("chunk", chunk)
+        check_whole("n_samples", n_samples)
         sizes = [min(chunk, n_samples - first) for first in range(0, n_samples, chunk)] or [n_samples]
         return (self.sample(size, own) for size, own in zip(sizes, _seeds(seed, len(sizes))))
 
@@ -161,9 +168,8 @@ class ImplicitPosterior(Distribution):
         entropy_every: int = 1,                                        # steps of training from one evaluation of it to the next
     ):
         super().__init__()
-        if not noise > 0: raise ValueError(f"the noise must be positive, got {noise}")
-        if entropy_samples is not None and entropy_samples < 1:
-            raise ValueError(f"the entropy needs at least one latent, got entropy_samples={entropy_samples}")
+        check_number("noise", noise, above=0)
+        if entropy_samples is not None: check_whole("entropy_samples", entropy_samples)
         if missing := [name for name in ("latent_dim", "num_weights") if not hasattr(generator, name)]:
             raise ValueError(f"a generator needs latent_dim and num_weights; {type(generator).__name__} has no {' and no '.join(missing)}")
         self.generator, self.noise, self.entropy_samples = generator, noise, entropy_samples

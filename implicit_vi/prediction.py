@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from .arguments import anywhere, check_tensors, check_whole, no_numbers
 from .likelihoods import GaussianPrediction, Uncertainty, _of_entropies, log_prob_of_each
 from .posterior import Stored
 from .reparameterise import Reparameterised, evaluating
@@ -28,6 +29,12 @@ def _check_arguments(network: Reparameterised, theta: Any, x: Any) -> None:
     if theta.layout is None or theta.layout.shapes == network.layout.shapes: return
     found, own = list(theta.layout.shapes), list(network.layout.shapes)
     raise ValueError(f"theta holds draws of another network: of {', '.join(found[:4])} …, and this one has {', '.join(own[:4])} …")
+
+def _why_no_numbers(theta: WeightSamples, x: Tensor) -> str:
+    "What to look at where the outputs of a network are not numbers."
+    for name, given in (("x", x), ("theta", theta.values)):
+        if found := no_numbers(given): return f"{name} must be finite numbers, and {found}: the network's outputs are not numbers there"
+    return "the outputs of the network for x are not numbers, though x and theta are finite: look at what it divides by"
 
 # %% ../nbs/17c_prediction.ipynb #joined01
 def _by_rows(function: Callable[[Tensor], Any], x: Tensor, batch_size: int) -> Any:
@@ -64,10 +71,14 @@ class Drawn(Stored):
         theta: WeightSamples,  # the same draws for all of `x`
         batch_size: int = 250,
     ) -> Tensor:               # `(S, N, K)`
-        "The network's outputs in evaluation mode under every draw."
+        "The network's outputs in evaluation mode under every draw. Raises `ValueError` where they are not numbers."
         _check_arguments(self.network, theta, x)
+        check_whole("batch_size", batch_size)
+        if not len(theta): raise ValueError("theta holds no draws: take those of sample()")
         batches = x.to(theta.values.device).split(batch_size)
-        with evaluating(self): return torch.cat([self._run(theta.values, rows, theta.statistics) for rows in batches], 1)
+        with evaluating(self): found = torch.cat([self._run(theta.values, rows, theta.statistics) for rows in batches], 1)
+        if anywhere(found.isnan()): raise ValueError(_why_no_numbers(theta, x))
+        return found
 
     def _run(self, values: Tensor, x: Tensor, statistics: dict[str, Tensor]) -> Tensor: return self.network(values, x, statistics)
 
@@ -101,7 +112,7 @@ def _over_all(join: Callable, parts: Iterable[tuple[Any, int]]) -> Any:
     for part, number in parts:
         seen += number
         whole = part if whole is None else join(whole, part, number / seen)
-    if not seen: raise ValueError("theta holds no draws")
+    if not seen: raise ValueError("theta holds no draws: take those of sample()")
     return whole
 
 # %% ../nbs/17c_prediction.ipynb #predict3
@@ -131,6 +142,10 @@ class Averaging(Drawn):
         batch_size: int = 250,     # rows at once
     ) -> Tensor:                   # nats, `(N,)`
         "Log density of the targets under the mixture of all draws."
+        check_tensors(x=x, targets=y)
+        check_whole("batch_size", batch_size)
+        if len(x) != len(y): raise ValueError(f"there must be as many targets as rows of x, got {len(y):,} and {len(x):,}")
+
         def of_chunk(theta):
             rows = zip(x.split(batch_size), y.to(theta.values.device).split(batch_size))
             with evaluating(self):
@@ -165,6 +180,7 @@ class Prediction(Averaging):
     @torch.no_grad()
     def _averaged(self, verb: str, x: Tensor, batch_size: int = 250, **draws: Any) -> Any:
         function, join = _can(self.likelihood, verb), partial(_joined, self.likelihood)
+        check_whole("batch_size", batch_size)
         def of_chunk(theta): return _by_rows(lambda rows: function(self.outputs(rows, theta)), x, batch_size)
         return _over_all(join, self._over_chunks(of_chunk, x, **draws))
 

@@ -11,8 +11,9 @@ from math import lgamma, log, pi
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution, Normal, constraints
 
+from .arguments import anywhere, check_number, no_numbers
 from .generators import fan_in_sd
 from .reparameterise import Layout, partition
 
@@ -41,7 +42,9 @@ class Prior:
 # %% ../nbs/11_priors.ipynb #1c1f847d
 def _log_density(theta: Tensor, distribution: Distribution) -> Tensor:
     "Log density of weights `(S, k)` under a distribution over one of them or over all, `(S,)`; a normal one without its checks, for speed."
-    if not isinstance(distribution, Normal): return distribution.log_prob(theta).reshape(len(theta), -1).sum(-1)
+    if not isinstance(distribution, Normal):
+        density = distribution.log_prob(theta)
+        return density if density.ndim == 1 else density.flatten(1).sum(-1)
     loc, scale = (t.to(theta) for t in (distribution.loc, distribution.scale))
     constant = (scale.log() + log(2 * pi) / 2).expand(theta.shape[-1]).sum()
     return -((theta - loc) / scale).square().sum(-1) / 2 - constant
@@ -57,6 +60,7 @@ class UnknownScale(Distribution):
         dof: float = 2.,    # $\nu$, how much that is believed, in weights
     ):
         super().__init__(event_shape=torch.Size([num_weights]), validate_args=False)
+        for name, value in (("scale", scale), ("dof", dof)): check_number(name, value, above=0)
         self.scale, self.dof = float(scale), dof
 
     def log_prob(self,
@@ -79,12 +83,22 @@ def _named(name: str, layout: Layout) -> list[tuple[Tensor, Distribution]]:
     if name == "unknown_scale": return [(own, UnknownScale(len(own), sd[own[0]].item())) for own in everything.split(layout.sizes)]
     raise ValueError(f"no prior is called {name!r}; choose from {', '.join(PRIORS)}, or give a torch distribution")
 
+def _check_own(distribution: Distribution) -> None:
+    "Raise `ValueError` where a parameter of a distribution is not finite or breaks its constraint, such as a scale of zero."
+    for name, constraint in distribution.arg_constraints.items():
+        value = distribution.__dict__.get(name)
+        if not isinstance(value, Tensor) or constraints.is_dependent(constraint): continue
+        if no_numbers(value) or anywhere(~constraint.check(value)):
+            raise ValueError(f"the prior {type(distribution).__name__} needs a finite {name} that is {constraint}, got {value!r:.80}")
+    if isinstance(base := getattr(distribution, "base_dist", None), Distribution): _check_own(base)
+
 def _checked(choice: str | Distribution, layout: Layout) -> list[tuple[Tensor, Distribution]]:
     "The parts of a prior: one for a distribution over one weight or over the vector of those of the layout."
     if isinstance(choice, str): return _named(choice, layout)
     if not isinstance(choice, Distribution):
         raise ValueError(f"the prior must be {' or '.join(PRIORS)}, a torch distribution, or a table of globs with one for each; "
                          f"got {choice!r}")
+    _check_own(choice)
     shape, m = tuple(choice.batch_shape + choice.event_shape), layout.num_weights
     if shape not in ((), (1,), (m,)): raise ValueError(f"the prior must be over one weight or over all {m}, got one of shape {shape}")
     return [(torch.arange(m), choice)]
@@ -96,8 +110,8 @@ def prior_over(
 ) -> Prior:
     """The prior over the weights of a network; `None` is standard normal.
 
-    Raises `ValueError` for a name that does not exist, a distribution of another number of weights, globs that leave out a tensor or
-    name it twice.
+    Raises `ValueError` for a name that does not exist, a distribution of another number of weights or of scale zero,
+    globs that leave out a tensor or name it twice.
     """
     if choice is None: choice = "normal"
     whole = {"**": (torch.arange(layout.num_weights), layout)}

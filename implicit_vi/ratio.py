@@ -130,7 +130,7 @@ class Kernel(Contrast):
     def _learn(self, u: Tensor, v: Tensor) -> None:
         n, self.points = len(u), torch.cat([v, u])
         distance = torch.cdist(self.points, self.points)
-        self.width = distance[tuple(torch.triu_indices(2 * n, 2 * n, 1))].median().item()
+        self.width = distance[tuple(torch.triu_indices(2 * n, 2 * n, 1, device=u.device))].median().item()
         to_v, to_u = self._kernel(distance[n:]).chunk(2, 1)
         inner = torch.linalg.solve(to_u + self.ridge * n * torch.eye(n, device=u.device, dtype=u.dtype), to_v.sum(1))
         self.coefficients = torch.cat([torch.ones_like(inner), -inner]) / (self.ridge * n)

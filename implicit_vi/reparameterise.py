@@ -20,6 +20,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from .batching import BatchingRules
 from .buffers import KeptBuffers, drawn_spectral_norms, drawn_vectors, kept_buffers, measuring, normalisations
 from .buffers import parameters_back, set_iterations, statistics_names
+from .random import one_at_a_time
 from .shared import CannotShare, shared_work
 
 # %% ../nbs/05_reparameterise.ipynb #508618ca
@@ -41,7 +42,6 @@ def matching(
 # %% ../nbs/05_reparameterise.ipynb #69b7fda8
 class Layout:
     """Named tensors `{name: (..., *shape)}` ↔ one vector `(..., m)`.
-
     Raises `ValueError` from `unflatten` where the last size is not $m$, and `KeyError` from `flatten` where a name is missing.
     """
     def __init__(self,
@@ -79,12 +79,13 @@ def partition(
 # %% ../nbs/05_reparameterise.ipynb #d3689de1
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    "A block in which a module is in evaluation mode; afterwards each of its parts is in the mode that it was in."
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try: yield
-    finally:
-        for part, training in modes: part.training = training
+    "A block in which a module is in evaluation mode; afterwards each of its parts is in the mode that it was in. Other threads wait."
+    with one_at_a_time:
+        modes = [(part, part.training) for part in module.modules()]
+        module.eval()
+        try: yield
+        finally:
+            for part, training in modes: part.training = training
 
 # %% ../nbs/05_reparameterise.ipynb #frozen02
 def _free(parameters: dict[str, nn.Parameter], aliases: dict[str, str], patterns: Sequence[str]) -> list[str]:
@@ -105,8 +106,7 @@ def chosen_layout(
     parameters = dict(module.named_parameters())
     first = {id(p): n for n, p in parameters.items()}
     aliases = {n: first[id(p)] for n, p in module.named_parameters(remove_duplicate=False) if n not in parameters}
-    patterns = [stochastic] if isinstance(stochastic, str) else stochastic
-    return Layout({n: parameters[n].shape for n in _free(parameters, aliases, patterns)})
+    return Layout({n: parameters[n].shape for n in _free(parameters, aliases, [stochastic] if isinstance(stochastic, str) else stochastic)})
 
 def _tensors(module: nn.Module, **how: Any) -> list: return [*module.named_parameters(**how), *module.named_buffers(**how)]
 
@@ -171,12 +171,11 @@ class WithoutWeights(nn.Module):
     @property
     def initial(self) -> Tensor:
         "The weights that the module came with, `(m,)`."
-        return self.layout.flatten({n: self.module.get_buffer(n) for n in self.layout.shapes})
+        with one_at_a_time: return self.layout.flatten({n: self.module.get_buffer(n) for n in self.layout.shapes})
 
     def extra_repr(self) -> str:
-        frozen = [n for n, p in self.module.named_parameters() if not p.requires_grad]
-        words = f"stochastic: {self.num_weights} weights in {len(self.layout.shapes)} tensors"
-        return f"{words}; frozen: {', '.join(frozen)}" if frozen else words
+        frozen = ", ".join(n for n, p in self.module.named_parameters() if not p.requires_grad)
+        return f"stochastic: {self.num_weights} weights in {len(self.layout.shapes)} tensors{f'; frozen: {frozen}' if frozen else ''}"
 
     @property
     def has_statistics(self) -> bool:
@@ -188,9 +187,9 @@ class WithoutWeights(nn.Module):
         statistics: dict[str, Tensor] | None = None,  # buffer → its value
     ) -> nn.Module:
         "The module again, an ordinary one, with these weights as its parameters. It shares nothing with this."
-        whole = parameters_back(self.module, self.layout.unflatten(theta))
+        with one_at_a_time: whole = parameters_back(self.module, self.layout.unflatten(theta))
         set_iterations(whole, {norm.name: norm.iterations for norm in self.spectral})
-        vectors = drawn_vectors(self.module, self.spectral, self.layout.unflatten(theta[None]))
+        with one_at_a_time: vectors = drawn_vectors(self.module, self.spectral, self.layout.unflatten(theta[None]))
         own = {name: of_all[0] for name, of_all in vectors.items()}
         whole.load_state_dict({**own, **(statistics or {})}, strict=False)
         return whole
@@ -207,13 +206,14 @@ class Measured(WithoutWeights):
         x: Any,              # training inputs to measure on, `(B, ...)`
     ) -> dict[str, Tensor]:  # buffer name → its value for every sample, `(S, ...)`
         "Running statistics of every sample of the weights, from one pass over `x`; empty for a network that keeps none."
-        if self.has_statistics: self.try_out(theta[0], x)
-        names = [name for name in statistics_names(self.module) if name not in (self.settled or ())]
-        if not names: return {}
-        state = _state(self, theta)
-        layers = [m for name, m in normalisations(self.module).items() if f"{name}.running_mean".lstrip(".") in names]
-        with evaluating(self), measuring(layers): _run_samples(self, state, x)
-        return {name: state[name] for name in names}
+        with one_at_a_time:
+            if self.has_statistics: self.try_out(theta[0], x)
+            names = [name for name in statistics_names(self.module) if name not in (self.settled or ())]
+            if not names: return {}
+            state = _state(self, theta)
+            layers = [m for name, m in normalisations(self.module).items() if f"{name}.running_mean".lstrip(".") in names]
+            with evaluating(self), measuring(layers): _run_samples(self, state, x)
+            return {name: state[name] for name in names}
 
     def try_out(self,
         theta: Tensor,       # weights, `(m,)`
@@ -222,7 +222,7 @@ class Measured(WithoutWeights):
         "Find out, once and once more in training, which buffers a pass writes alike for all weights. Raises `ValueError` for others."
         known = self.settled is not None and (self.tried or not self.training)
         if known or not self.buffer_names or torch._C._functorch.maybe_get_level(theta) not in (-1, None): return
-        noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0)).to(theta)
+        noise = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), device="cpu").to(theta)
         settings = [self.layout.unflatten(t.detach()) for t in (theta, theta + (theta.abs().mean() + 1e-3) * noise)]
         self.settled = kept_buffers(self.module, settings, lambda: _called(self, {}, x))
         self.tried = self.training
@@ -232,8 +232,7 @@ class Reparameterised(Measured):
     """A network whose chosen weights are an argument: `network(theta, x)`.
 
     `theta` of shape `(m,)` gives outputs `(B, ...)`; `(S, m)` gives `(S, B, ...)`. The module is copied, not changed.
-    Parameters that are not chosen remain parameters of the copy. Tied parameters count once.
-    Frozen parameters are chosen only where the globs choose nothing else.
+    Parameters not chosen remain parameters of the copy. Tied ones count once. Frozen ones are chosen only where globs choose no others.
     Raises `ValueError` for a glob that matches nothing, weights of several dtypes, weights of the wrong shape, and a buffer
     that training writes random weights into, `RuntimeError` where a network with running statistics is evaluated without them.
     """
@@ -254,19 +253,20 @@ class Reparameterised(Measured):
         statistics: dict[str, Tensor] | None = None,  # of these weights, from `statistics`
     ) -> Tensor:                                      # outputs, `(B, ...)` or `(S, B, ...)`
         if theta.ndim == 1: return self(theta[None], x, statistics)[0]
-        if theta.ndim != 2: raise ValueError(f"theta must be (m,) or (S, m), got {tuple(theta.shape)}")
-        self.try_out(theta[0], x)
-        if not (self.training or statistics) and self.has_statistics:
-            raise RuntimeError("this network keeps running statistics, which differ for every sample of its weights: "
-                               "measure them with statistics(theta, x) on training inputs and pass them as the third argument")
-        own = {name: values for name, values in (statistics or {}).items() if name not in (self.settled or ())}
-        return _run_samples(self, {**_state(self, theta), **own}, x)
+        if theta.ndim != 2 or not len(theta): raise ValueError(f"theta must be (m,) or (S, m), S at least 1, got {tuple(theta.shape)}")
+        with one_at_a_time:
+            self.try_out(theta[0], x)
+            if not (self.training or statistics) and self.has_statistics:
+                raise RuntimeError("this network keeps running statistics, which differ for every sample of its weights: "
+                                   "measure them with statistics(theta, x) on training inputs and pass them as the third argument")
+            own = {name: t for name, t in (statistics or {}).items() if name not in (self.settled or ())}
+            return _run_samples(self, _state(self, theta) | own, x)
 
 # %% ../nbs/05_reparameterise.ipynb #694a235a
 def _copied_buffers(network: "Measured", n_samples: int) -> dict[str, Tensor]:
     "Each buffer of the network, once for every sample, `(S, ...)`."
-    buffers = {name: network.module.get_buffer(name) for name in network.buffer_names if name not in (network.settled or ())}
-    return {name: b.expand(n_samples, *b.shape).clone() for name, b in buffers.items()}
+    names = [name for name in network.buffer_names if name not in (network.settled or ())]
+    return {name: (b := network.module.get_buffer(name)).expand(n_samples, *b.shape).clone() for name in names}
 
 def _state(network: "Measured", theta: Tensor) -> dict[str, Tensor]:
     "The weights and buffers of every sample, `(S, ...)`."
@@ -278,8 +278,10 @@ def _called(network: WithoutWeights, state: dict[str, Tensor], x: Any) -> Tensor
     try: outputs = functional_call(network.module, state, (x,), tie_weights=network.tied)
     except TypeError as e:
         if isinstance(x, Tensor): raise
-        raise ValueError(f"the network does not take a {type(x).__name__}, as x of a batch (x, y), for its one input ({e}): "
-                         "wrap it in a module that unpacks it") from e
+        raise ValueError(f"the network does not take a {type(x).__name__} as x of a batch ({e}): wrap it in a module to unpack it") from e
+    except RuntimeError as e:
+        if type(e) is not RuntimeError or not isinstance(x, Tensor): raise  # memory, and what this package says itself
+        raise ValueError(f"the network fails on x {tuple(x.shape)} in {x.dtype} on {x.device.type}: {e}") from e
     if isinstance(outputs, Tensor): return outputs
     raise ValueError(f"the network returns a {type(outputs).__name__}, a tensor of outputs is needed: wrap it in a module that returns one")
 
@@ -289,11 +291,10 @@ def _run_samples(network: "Measured", state: dict[str, Tensor], x: Any) -> Tenso
     if network.chunk_size != 1:
         kept = KeptBuffers(network.module, network.settled or ())
         with BatchingRules(): return vmap(run, randomness="different", chunk_size=network.chunk_size)(state)
-    draws = [{name: values[i] for name, values in state.items()} for i in range(len(next(iter(state.values()))))]
+    draws = [dict(zip(state, values)) for values in zip(*state.values())]
     with shared_work(network.module, state, x):
         kept = KeptBuffers(network.module, network.settled or ())
-        def run_shared(draw): return kept.call(lambda _: _called(network, draw, x))
-        try: return torch.stack([run_shared(draw) for draw in draws])
+        try: return torch.stack([kept.call(lambda _, draw=draw: _called(network, draw, x)) for draw in draws])  # type: ignore[misc]
         except CannotShare: kept.undo()
     kept = KeptBuffers(network.module, network.settled or ())
     return torch.stack([run(draw) for draw in draws])

@@ -33,10 +33,28 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+
 def read_yaml(
     text: str,  # a parameter, or a table of them
 ) -> Any:
-    "What a text says in YAML; `1e-3` is a number, as it is in Python."
-    loader = _Loader(text)
-    try: return loader.get_single_data()
-    finally: loader.dispose()
+    "What a text says in YAML; `1e-3` is a number, as it is in Python. Raises `ValueError` for other text."
+    if len(text) > 2**20: raise ValueError(f"YAML of {len(text):,} characters is refused: a table of runs has fewer than {2**20:,}")
+    loader = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None: return None
+        if _expanded(node, {}) > 100_000: raise ValueError("with its references written out it has more than 100,000 entries")
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError, AttributeError, KeyError, IndexError) as e:
+        raise ValueError(f"this is no plain YAML: {' '.join(str(e).split())}"[:300]) from None
+    finally:
+        if loader: loader.dispose()
+
+def _expanded(node: Any, known: dict[int, float]) -> float:
+    "How many entries a document has once its references are written out; without end where it holds itself."
+    if id(node) in known: return known[id(node)]
+    known[id(node)] = float("inf")
+    entries = [] if isinstance(node, yaml.ScalarNode) else node.value
+    parts = [part for entry in entries for part in (entry if isinstance(entry, tuple) else (entry,))]
+    known[id(node)] = 1 + sum(_expanded(part, known) for part in parts)
+    return known[id(node)]
 
 # %% ../nbs/34_runs.ipynb #66acec1e
 @contextmanager
@@ -54,8 +72,10 @@ def staging(
                 shutil.rmtree(left.parent, ignore_errors=True)
         except OSError: pass  # its process lives
     with tempfile.TemporaryDirectory(dir=results, prefix=".running-", ignore_cleanup_errors=True) as folder:
-        with Path(folder, "lock").open("w") as lock:
+        begun = Path(folder, "unlocked")
+        with begun.open("w") as lock:
             flock(lock, LOCK_EX | LOCK_NB)
+            begun.rename(begun.with_name("lock"))  # with its name only when it is locked: others take what is not for a dead process's
             yield Path(folder)
 
 # %% ../nbs/34_runs.ipynb #isnews01

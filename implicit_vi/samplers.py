@@ -172,7 +172,7 @@ class NUTS(Sampled):
         modes, parameters = self.posterior.values.detach(), list(self.likelihood.parameters())
         starts = _with_parameters(modes, parameters)
         chunk, self.network.chunk_size = self.network.chunk_size, 1
-        self.chains = nuts(_log_joint(self, x, y), starts, seed=int(torch.randint(2**31, ())), **self.chain_settings)
+        self.chains = nuts(_log_joint(self, x, y), starts, seed=int(torch.randint(2**31, (), device="cpu")), **self.chain_settings)
         self.network.chunk_size = chunk
         draws, m = self.chains.values.flatten(0, 1), modes.shape[1]
         self.posterior = Points(draws[:, :m])

@@ -85,10 +85,12 @@ class WeightSamples(Moments):
 
     @classmethod
     def join(cls, parts: Iterable["WeightSamples"]) -> "WeightSamples":
-        "All draws of several, in this order. Raises `ValueError` where there are none."
+        "All draws of several, in this order. Raises `ValueError` where there are none, or draws of other numbers of weights."
         parts = list(parts)
         if not parts: raise ValueError("there are no draws to join")
         if len(parts) == 1: return parts[0]
+        if len(sizes := {part.values.shape[1] for part in parts}) > 1:
+            raise ValueError(f"draws of one network have equally many weights, these have {', '.join(map(str, sorted(sizes)))}")
         statistics = {name: torch.cat([part.statistics[name] for part in parts]) for name in parts[0].statistics}
         return cls(torch.cat([part.values for part in parts]), parts[0].layout, statistics)
 
@@ -109,4 +111,7 @@ class WeightSamples(Moments):
         layout = _layout_of(about.get("shapes"), path)
         if layout and layout.num_weights != values.shape[1]:
             raise ValueError(f"{path} is damaged: its tensors hold {layout.num_weights} weights, its samples {values.shape[1]}")
-        return cls(values, layout, {k.removeprefix("statistics."): v for k, v in tensors.items()})
+        statistics = {k.removeprefix("statistics."): v for k, v in tensors.items()}
+        if wrong := [name for name, of_all in statistics.items() if of_all.shape[:1] != values.shape[:1]]:
+            raise ValueError(f"{path} is damaged: it has {len(values)} draws, and not as many values of {', '.join(wrong)}")
+        return cls(values, layout, statistics)

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .strangers import check_claim, read_npz
+
 # %% ../nbs/28_sources.ipynb #1d12f28b
 def data_folders() -> list[Path]:  # the last is the cache
     """The folders searched for data: `IMPLICIT_VI_DATA` where it is set, then the package's cache.
@@ -42,16 +44,27 @@ def read_idx(
     source: Path | bytes,  # an idx file of unsigned bytes, or what is in it; gzipped or not
 ) -> np.ndarray:           # uint8, in the shape that the file states
     """Read an idx file. Raises `ValueError` where it is no such file, or shorter or longer than it says."""
-    raw, name = (source, "this") if isinstance(source, bytes) else (source.read_bytes(), source)
-    try: raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, zlib.error) as e: raise ValueError(f"{name} is no complete gzip file ({e}); fetch it again") from e
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise ValueError(f"{name} is no idx file of bytes: it should begin with 00 00 08, got {raw[:3].hex(' ')!r}")
-    start = 4 + 4 * raw[3]
-    shape = [int.from_bytes(raw[i:i+4], "big") for i in range(4, start, 4)]
-    if len(raw) != start + prod(shape):
-        raise ValueError(f"{name} should hold {start + prod(shape):,} bytes for shape {tuple(shape)}, got {len(raw):,}; fetch it again")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
+    held, name = (len(source), "this") if isinstance(source, bytes) else (source.stat().st_size, source)
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        try: return _idx(gzip.GzipFile(fileobj=file) if zipped else file, held, name)
+        except (OSError, EOFError, zlib.error) as e: raise ValueError(f"{name} is no complete gzip file ({e}); fetch it again") from e
+
+def _idx(file: Any, held: int, name: Path | str) -> np.ndarray:
+    "The array of an idx file of so many bytes. What its head claims is compared with these before memory is taken."
+    head = file.read(4)
+    if len(head) < 4 or head[:3] != b"\0\0\x08":
+        raise ValueError(f"{name} is no idx file of bytes: it should begin with 00 00 08, got {head[:3].hex(' ')!r}")
+    sizes = file.read(4 * head[3])
+    shape = [int.from_bytes(sizes[i:i+4], "big") for i in range(0, len(sizes), 4)]
+    size, start = prod(shape), 4 + 4 * head[3]
+    check_claim(name, size, held)
+    data = file.read(size + 1) if len(sizes) == 4 * head[3] else b""
+    if len(data) != size or start != 4 + len(sizes):
+        raise ValueError(f"{name} should hold {start + size:,} bytes for shape {tuple(shape)}, got {4 + len(sizes) + len(data):,}; "
+                         "fetch it again")
+    return np.frombuffer(data, np.uint8).reshape(shape).copy()
 
 # %% ../nbs/28_sources.ipynb #c34f2c76
 def _read_idx_files(paths: Sequence[Path]) -> list[np.ndarray]: return [read_idx(p) for p in paths]
@@ -65,13 +78,24 @@ def _read_emnist(paths: Sequence[Path]) -> list[np.ndarray]:
             arrays += [images.transpose(0, 2, 1), labels - 1]
     return arrays
 
+def _bytes_of(text: str, codec: str) -> bytes: return text.encode("latin1")
+
+class _Arrays(pickle.Unpickler):
+    "Opens pickles of arrays, numbers and words. Whatever else one names, such as a function, is refused."
+    def find_class(self, module: str, name: str) -> Any:
+        if (module.replace("._core.", ".core."), name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy",
+                                                                                                                             "dtype")):
+            return super().find_class(module, name)
+        if (module, name) == ("_codecs", "encode"): return _bytes_of  # as Python 3 writes bytes for Python 2
+        raise pickle.UnpicklingError(f"it names {module}.{name}, and holds arrays only")
+
 def _read_cifar(paths: Sequence[Path]) -> list[np.ndarray]:
-    "The one format with pickles, which are opened only after the archive's sum was found right."
+    "The one format with pickles, which are opened only after the archive's sum was found right, and can name nothing but arrays."
     arrays = []
     with tarfile.open(paths[0]) as archive:
         members = {PurePosixPath(m.name).name: m for m in archive.getmembers() if m.isfile()}
         for part in (("data_batch_", "train"), ("test",)):
-            batches = [pickle.load(archive.extractfile(members[n]), encoding="latin1")  # type: ignore[arg-type]  # these are files
+            batches = [_Arrays(archive.extractfile(members[n]), encoding="latin1").load()  # type: ignore[arg-type]  # these are files
                        for n in sorted(members) if n.startswith(part)]
             arrays.append(np.concatenate([b["data"] for b in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
             arrays.append(np.concatenate([b.get("fine_labels") or b["labels"] for b in batches]).astype(np.uint8))
@@ -185,10 +209,11 @@ def _read_files(name: str, folder: Path) -> list[np.ndarray]:
     return _checked(name, known.read(paths), folder)
 
 def _read_npz(name: str, path: Path) -> list[np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as f: arrays = [f[key] for key in _KEYS]
-    except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}); delete it and reload") from e
-    return _checked(name, arrays, path)
+    try: found = read_npz(path, _KEYS)
+    except (ValueError, OSError) as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}: {e}); delete it and reload") from e
+    if missing := [key for key in _KEYS if key not in found]:
+        raise ValueError(f"{path} cannot be read: it has no {', '.join(missing)}; delete it and reload")
+    return _checked(name, [found[key] for key in _KEYS], path)
 
 # %% ../nbs/28_sources.ipynb #b1c07b10
 def keep_images(
@@ -209,7 +234,8 @@ def keep_images(
     return path
 
 # %% ../nbs/28_sources.ipynb #1b4e9573
-_ADDRESSES = {"notMNIST": "http://yaroslavvb.com/upload/notMNIST/notMNIST_small.tar.gz", "LSUN": "http://dl.yf.io/lsun/scenes/test_lmdb.zip"}
+_ADDRESSES = {"notMNIST": "http://yaroslavvb.com/upload/notMNIST/notMNIST_small.tar.gz",
+              "LSUN": "http://dl.yf.io/lsun/scenes/test_lmdb.zip"}
 
 def _published(name: str) -> dict[str, tuple[str, str]]:
     "The published files of a set: the address of each and its md5 or sha256."

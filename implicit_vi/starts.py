@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_finite
 from .likelihoods import likelihood_named
 from .reparameterise import Layout
 
@@ -44,7 +45,8 @@ def starting_weights(
 ) -> Tensor:                         # `(M, m)`
     """Weights to start at: those given, or the network's own and then fresh ones from the global seed.
 
-    Raises `ValueError` for given weights of the wrong shape, or a network with parameters that none of its modules can initialise.
+    Raises `ValueError` for given weights that are not finite or of the wrong shape, or a network that
+    cannot initialise all of its parameters.
     """
     if given is None:
         return torch.stack([_own_weights(network, layout)] + [_fresh_weights(network, layout) for _ in range(n_starts - 1)])
@@ -53,6 +55,7 @@ def starting_weights(
     m = layout.num_weights
     if given.shape not in ((1, m), (n_starts, m)):
         raise ValueError(f"the weights to start at must be ({m},) or ({n_starts}, {m}), got {tuple(given.shape)}")
+    check_finite(**{"the weights to start at": given})
     return given.detach().expand(n_starts, m).clone()
 
 # %% ../nbs/17a_starts.ipynb #starts011

@@ -47,7 +47,7 @@ class Snapshots:
     ):
         if rank < 2: raise ValueError(f"the rank must be at least 2, got {rank}")
         self.rank, self.count, self.deviations = rank, 0, list[Tensor]()
-        self.mean = self.square = torch.zeros(())
+        self.mean = self.square = torch.zeros((), device="cpu")
 
     def add(self, theta: Tensor) -> None:
         "Take the weights of one moment into account."
@@ -130,4 +130,6 @@ class _CutBatches:
     def __iter__(self) -> Iterator[Any]:
         for x, y in self.loader:
             if self.pieces == 1: yield x, y
-            else: yield from ((x[rows], y[rows]) for rows in torch.randperm(len(y)).to(y.device).tensor_split(self.pieces) if len(rows))
+            else:
+                order = torch.randperm(len(y), device="cpu").to(y.device)
+                yield from ((x[rows], y[rows]) for rows in order.tensor_split(self.pieces) if len(rows))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -19,14 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .architectures import load_generator
-from .bnn import BNN
+from .architectures import known_architectures, load_generator
+from .arguments import anywhere, check_finite, check_sizes, check_whole
+from .bnn import BNN, budget
 from .data import Batches, load_images
 from .files import load_tensors
 from .methods import METHODS, method_named
 from .metrics import (accuracy, brier_score, expected_calibration_error, maximum_calibration_error,
                                  negative_log_likelihood, rmse)
 from .networks import MLP, LeNet5, WideResNet
+from .strangers import read_npz, read_text, within
 
 # %% ../nbs/33a_trained.ipynb #cmdnetwk
 def network_named(
@@ -53,13 +56,13 @@ class Rows(NamedTuple):
 # %% ../nbs/33a_trained.ipynb #cmdread0
 def _read_file(path: Path) -> Rows:
     "The arrays `x` and `y` of an npz file."
-    if not path.is_file(): raise FileNotFoundError(f"no file {path} (looked in {path.absolute().parent})")
-    try:
-        with np.load(path, allow_pickle=False) as file: found = {name: torch.as_tensor(file[name]) for name in ("x", "y") if name in file}
-    except (ValueError, TypeError, OSError, EOFError) as e: raise ValueError(f"{path} is no npz file of arrays of numbers: {e}") from None
+    arrays = read_npz(path, ("x", "y"))
+    try: found = {name: torch.as_tensor(array) for name, array in arrays.items()}
+    except (ValueError, TypeError) as e: raise ValueError(f"{path} is no npz file of arrays of numbers: {e}") from None
     x, y = found.get("x"), found.get("y")
     if x is None or x.ndim < 2 or not len(x): raise ValueError(f"{path} needs an array x, (N, features) or (N, C, H, W)")
-    if y is not None and len(y) != len(x): raise ValueError(f"{path}: as many rows of x as of y are needed, got {len(x):,} and {len(y):,}")
+    if y is not None and (not y.ndim or len(y) != len(x)):
+        raise ValueError(f"{path}: as many rows of x as of y are needed, got {len(x):,} and {len(y):,}")
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
     if y is not None: y = y.float().reshape(len(y), -1) if y.is_floating_point() else y.long()
     return Rows(x[:, None] if x.ndim == 3 else x, y)
@@ -129,10 +132,18 @@ class Trained(NamedTuple):
 def _listed(scale: Scale | None) -> list | None: return scale and [part.tolist() for part in scale]
 
 # %% ../nbs/33a_trained.ipynb #trdmake1
-def _generator(name: str) -> Any:
-    "A kind of generator, or a function that makes one of the shipped sizes or of a file."
+def _generator(name: str, text: str | None = None) -> Any:
+    "A kind of generator, or a function that makes one of the shipped sizes or of the text of a file. No path is followed."
     if name in ("mlp", "mm", "correlated"): return name
-    return lambda layout: load_generator(name, layout.num_weights)
+    if text is None and name not in known_architectures():
+        raise ValueError(f"no generator is called {name!r}; choose mlp, mm, correlated, or one of {', '.join(known_architectures())}")
+
+    def made(layout):
+        if text is None: return load_generator(name, layout.num_weights)
+        with TemporaryDirectory() as folder:
+            (path := Path(folder) / "sizes.yaml").write_text(text, encoding="utf-8")
+            return load_generator(path, layout.num_weights)
+    return made
 
 # %% ../nbs/33a_trained.ipynb #trdmake2
 def prepare(
@@ -149,7 +160,8 @@ def prepare(
     made: dict[str, Any] = {
         "network": network, "method": method, "shape": shape, "outputs": rows.y.shape[1] if numbers else int(rows.y.max()) + 1,
         "likelihood": "gaussian" if numbers else "categorical", "generator": generator}
-    if generator: settings = settings | {"generator": _generator(generator)}
+    if generator and Path(generator).is_file(): made["generator_file"] = read_text(generator, 2**15)
+    if generator: settings = settings | {"generator": _generator(generator, made.get("generator_file"))}
     try: model = method_named(method, network_named(network, shape, made["outputs"]).to(device), made["likelihood"], **settings)
     except TypeError as e: raise ValueError(f"{method} does not take all of {', '.join(settings)}: {e}") from None
     return Trained(model, made, measure_scale(rows.x), measure_scale(rows.y) if numbers else None)
@@ -159,19 +171,31 @@ def load_trained(
     path: str | os.PathLike,  # that `Trained.save` wrote
     device: str = "cpu",      # that the model shall be on
 ) -> Trained:
-    "The model of a file, with nothing else at hand. Raises `ValueError` for a file that does not say which network it is of."
-    made = load_tensors(path)[1].get("trained")
+    "The model of a file, with nothing else at hand. Raises `ValueError` for a file that does not say of which network, or is damaged."
+    tensors, about = load_tensors(path)
+    made = about.get("trained")
     if not isinstance(made, dict):
         raise ValueError(f"{path} does not say which network it is of: implicit-vi train did not write it; take Class.load(path, network)")
     try:
-        network, x = network_named(made["network"], made["shape"], made["outputs"]), Scale(*map(torch.tensor, made.pop("x")))
-        y = Scale(*map(torch.tensor, scale)) if (scale := made.pop("y")) else None
+        check_sizes("shape", made["shape"])
+        check_whole("outputs", made["outputs"])
+        with within(budget(tensors)): network = network_named(made["network"], made["shape"], made["outputs"])
+        x, y = _scale(made.pop("x")), _scale(scale) if (scale := made.pop("y")) else None
         maker: Any = METHODS[made["method"]]
-        settings = {"generator": _generator(made["generator"])} if made["generator"] else {}
-    except (KeyError, TypeError, AttributeError) as e:
+        settings = {"generator": _generator(made["generator"], made.get("generator_file"))} if made["generator"] else {}
+        if torch.broadcast_shapes(x.mean.shape, made["shape"]) != tuple(made["shape"]):
+            raise ValueError(f"a scale for {tuple(x.mean.shape)}")
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as e:
         raise ValueError(f"{path} does not describe its model as implicit-vi train does: {e!r}") from None
     if isinstance(maker, partial): maker, settings = maker.func, {**maker.keywords, **settings}
     return Trained(maker.load(path, network.to(device), **settings), made, x, y)
+
+def _scale(lists: Any) -> Scale:
+    "A scale from what `_listed` gave. Raises `ValueError` where it is not finite and positive."
+    mean, sd = (torch.tensor(part, dtype=torch.get_default_dtype()) for part in lists)
+    check_finite(mean=mean, sd=sd)
+    if mean.shape != sd.shape or anywhere(sd <= 0): raise ValueError(f"a scale of mean {tuple(mean.shape)} and deviation {tuple(sd.shape)}")
+    return Scale(mean, sd)
 
 # %% ../nbs/33a_trained.ipynb #cmdscor1
 def score(

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .arguments import check_whole
+
 # %% ../nbs/30_transforms.ipynb #d8c1f550
 def augment(
     x: Tensor,                                  # images `(N, C, H, W)`, normalised or not
@@ -23,7 +25,8 @@ def augment(
 
     Raises `ValueError` for another number of dimensions and for a `pad` that is not less than height and width.
     """
-    if x.ndim != 4 or not 0 <= pad < min(x.shape[2:]):
+    check_whole("pad", pad, least=0)
+    if x.ndim != 4 or not pad < min(x.shape[2:]):
         raise ValueError(f"augment expects images (N, C, H, W), larger than pad = {pad}, got {tuple(x.shape)}")
     n, c, h, w = x.shape
     device = generator.device if generator else x.device
@@ -89,6 +92,7 @@ def corrupt(
     if kind not in CORRUPTIONS: raise ValueError(f"no corruption is called {kind!r}; choose from {', '.join(CORRUPTIONS)}")
     if severity not in (1, 2, 3, 4, 5): raise ValueError(f"severity must be 1, 2, 3, 4 or 5, got {severity!r}")
     if x.ndim != 4: raise ValueError(f"corrupt expects images (N, C, H, W), got {tuple(x.shape)}")
+    if not x.is_floating_point(): raise ValueError(f"corrupt expects pixels in [0, 1], got {x.dtype}: divide bytes by 255")
     if len(x) and not (-1e-4 < x.min() and x.max() < 1 + 1e-4):
         raise ValueError(f"corrupt expects pixels in [0, 1], got {x.min():.3g} to {x.max():.3g}; take data.pixels(x)")
     change, strengths = CORRUPTIONS[kind]

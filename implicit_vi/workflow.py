@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from .experiments import Result, read_result, scan_results, write_runs
 from .parameters import (Experiment, check_parameters, command, project_folder, read_experiment, results_folder, run_name,
                                     tagged_values)
 from .runs import execute, read_yaml, run_notebook, staging
+from .strangers import read_text
 
 # %% ../nbs/35_workflow.ipynb #1b6aa093
 class Planned(NamedTuple):
@@ -55,8 +57,11 @@ _NEEDS = {"cores": 1, "gpu": 0, "memory_GB": 4, "minutes": 60}
 def _row(row: Any) -> tuple[str, dict[str, Any], dict[str, int]]:
     "The experiment, the parameters and the needs of a row of the table, checked."
     name = row.get("experiment") if isinstance(row, dict) else None
-    if not isinstance(name, str): raise ValueError(f"a row must name its experiment, got {row!r}")
+    if not isinstance(name, str): raise ValueError(f"a row must name its experiment, got {row!r:.200}")
     parameters, needs = row.get("parameters") or {}, row.get("needs") or {}
+    if not (isinstance(parameters, dict) and isinstance(needs, dict)):
+        raise ValueError(f"{name}: parameters and needs are tables, got {row!r:.80}")
+    if not all(isinstance(key, str) for key in (*row, *parameters, *needs)): raise ValueError(f"{name}: names are words, got {row!r:.80}")
     for what, found, known in (("a row has", row, ("experiment", "parameters", "needs")), ("needs are", needs, tuple(_NEEDS))):
         if unknown := sorted(set(found) - set(known)): raise ValueError(f"{name}: {what} {', '.join(known)}, and no {', '.join(unknown)}")
     return name, parameters, _NEEDS | needs
@@ -73,10 +78,13 @@ def read_table(
     if not path.is_file(): raise FileNotFoundError(f"no table of runs {path}: go to the folder of the project")
     known = {e.name: e for e in map(read_experiment, sorted((path.parent.parent / "nbs").glob("exp_*.ipynb")))}
     planned: dict[str, Planned] = {}
-    for row in read_yaml(path.read_text(encoding="utf-8")) or []:
+    rows = read_yaml(read_text(path, 2**20)) or []
+    if not isinstance(rows, list): raise ValueError(f"{path.name} should be a list of rows, got {rows!r:.80}")
+    for row in rows:
         name, parameters, needs = _row(row)
         if name not in known: raise ValueError(f"{path.name}: no experiment is called {name!r}; there are {', '.join(known) or 'none'}")
         choices = [value if isinstance(value, list) else [value] for value in parameters.values()]
+        if prod(map(len, choices)) > 10_000: raise ValueError(f"{path.name}: a row of {name} asks for {prod(map(len, choices)):,} runs")
         for values in product(*choices):
             given = check_parameters(known[name], dict(zip(parameters, values)))
             run = Planned(known[name], given, needs)

@@ -10,17 +10,17 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = {p.stem: p for p in sorted((ROOT/"implicit_vi").glob("*.py")) if not p.stem.startswith("_")}
 FLOORS = dict(
     # tools
-    files=0, random=0, checkpoints=1,
+    files=0, arguments=0, strangers=0, random=0, stops=0, epochs=1, checkpoints=1, processes=1,
     # beside: functions of tensors
-    metrics=0, networks=0, sources=0, transforms=0, references=0, arrival=0, constrained=0,
-    data=1, plots=1, together=3,
+    metrics=1, networks=0, sources=1, transforms=1, references=0, arrival=0, constrained=1,
+    data=2, plots=2, together=3,
     # networks of weights
-    layers=0, batching=0, shared=0, buffers=0,
-    reparameterise=1, linearise=1, samples=2,
+    layers=1, batching=0, shared=0, buffers=0,
+    reparameterise=1, linearise=2, samples=2,
     generators=2,
     architectures=3,
     # what is assumed, and what is climbed
-    likelihoods=0, families=1, priors=3, bounds=2, lazy=3, training=2, starts=3,
+    likelihoods=1, families=2, priors=3, bounds=3, lazy=4, training=2, starts=3,
     # distributions over weights
     posterior=4,
     noise=5, mean_field=6, mixture=5, audit=6, flow=5, ratio=5, place=6, density=7,
@@ -32,7 +32,7 @@ FLOORS = dict(
     dropout=8, laplace=8, swag=8, samplers=8, variational=7,
     methods=9,
     # the laboratory
-    parameters=0, experiments=6, report=7,
+    parameters=1, experiments=6, report=7,
     runs=7,
     # from a shell
     trained=10, commands=11,

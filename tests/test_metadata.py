@@ -107,6 +107,19 @@ def test_constraints_are_versions_that_the_requirements_allow(settings):
         if key in ("requirements", "dev_requirements"): assert r.specifier.contains(pinned[canonicalize_name(r.name)]), r
 
 
+def test_the_lock_is_the_constraints_with_sums():
+    "Every requirement of requirements.lock has a version and a sum, the version of constraints.txt where that names one."
+    pinned = dict(line.split("==") for line in read("constraints.txt").splitlines() if "==" in line)
+    pinned = {canonicalize_name(name): version for name, version in pinned.items()}
+    lines = "\n".join(line for line in read("requirements.lock").splitlines() if not line.startswith("#"))
+    blocks = re.split(r"\n(?=[a-zA-Z0-9])", lines.strip())
+    assert len(blocks) > 100
+    for block in blocks:
+        name, version = re.match(r"([\w.-]+)(?:\[.*?\])?==([^\s;]+)", block).groups()
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), name
+        assert pinned.get(canonicalize_name(name), version) == version, name
+
+
 def test_dynamic_fields_are_set(project, built):
     groups = {entry.group for entry in built.entry_points}
     assert {"console_scripts", "nbdev"} <= groups
