@@ -80,10 +80,12 @@ def killed(folder: Path, victim: int) -> str | None:
 def trial(tries: int) -> tuple[int, list[str]]:
     "How often, of so many tries, one of two processes was killed in training, and what was wrong."
     with TemporaryDirectory() as first, TemporaryDirectory() as second, TemporaryDirectory() as third:
-        wrong = [f"statuses {found}"] if any(status != 0 for status in (found := ended(launch(train, 2, Path(first), 2)))) else []
+        found = ended(launch(train, 2, Path(first), 2))
+        wrong = [] if found == [0, 0] else [f"statuses {found}"]
         answers = [answer for i in range(tries) if (answer := killed(Path(second), i % 2)) is not None]
         wrong += filter(None, answers)
-        if any(status != 0 for status in (found := ended(launch(train, 2, Path(second), 2)))): wrong.append(f"resumed, statuses {found}")
+        found = ended(launch(train, 2, Path(second), 2))
+        if found != [0, 0]: wrong.append(f"resumed, statuses {found}")
         ends = [Path(folder, f"end-{rank}").read_bytes() for folder in (first, second) for rank in range(2)]
         if len(set(ends)) > 1: wrong.append("the ends differ")
         return len(answers), wrong + filled_up_by_one(Path(third))
