@@ -195,6 +195,6 @@ def answer(
     given = parser.parse_args(words)
     try: return given.function(given) or 0
     except (ValueError, OSError, ImportError, FloatingPointError) as e: told = " ".join(str(e).split())
-    except KeyboardInterrupt: told = "stopped; a training with --checkpoint goes on from there"
+    except KeyboardInterrupt as e: told = str(e) or "stopped; a training with --checkpoint goes on from there"
     print(f"{parser.prog}: {told}", file=sys.stderr)
     return 1

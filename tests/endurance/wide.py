@@ -46,13 +46,14 @@ def main() -> int:
     with TemporaryDirectory() as place:
         folder = Path(place)
         statuses = [status for count in (1, 2) for status in ended(launch(train, count, folder, count), seconds=500)]
-        if any(statuses):
+        if any(status != 0 for status in statuses):
             said = [(folder/f"said-{rank}").read_text()[-500:] for rank in range(2)]
             return write("wide", "the generator of 36.5 million weights in two processes", 0, 1, f"statuses {statuses}: {said}")
         alone, *both = [json.loads((folder/f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1")]
+    most = max(one["GB"] for one in both)
     found = f"{alone['parameters']:.2f} GB of parameters; a step took {alone['seconds']:.1f} s of the processor alone and " \
-        f"{both[0]['seconds']:.1f} s of each in two; at most {alone['GB']:.1f} GB alone, {max(one['GB'] for one in both):.1f} GB in each of two"
-    what = "a step with the generator of the 36.5 million weights of WRN-28-10, alone and in two processes, which ended with equal parameters"
+        f"{both[0]['seconds']:.1f} s of each in two; at most {alone['GB']:.1f} GB alone, {most:.1f} GB in each of two"
+    what = "a step with the generator of the 36.5 million weights of WRN-28-10, alone and in two processes, whose parameters stay equal"
     return write("wide", what, times=2*STEPS, lost=int(both[0]["sums"] != both[1]["sums"]), found=found)
 
 
