@@ -109,7 +109,6 @@ def chosen_layout(
     return Layout({n: parameters[n].shape for n in _free(parameters, aliases, [stochastic] if isinstance(stochastic, str) else stochastic)})
 
 def _tensors(module: nn.Module, **how: Any) -> list: return [*module.named_parameters(**how), *module.named_buffers(**how)]
-
 def _taken_out(module: nn.Module, patterns: Sequence[str]) -> Layout:
     "Turn the parameters that the globs choose into buffers, where weights from outside can take their place; returns their layout."
     parameters, layout = dict(module.named_parameters()), chosen_layout(module, patterns)

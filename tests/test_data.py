@@ -137,7 +137,7 @@ def damage_pickle(path): np.savez(path, **{key: np.array([{}], dtype=object) for
 @pytest.mark.parametrize("damage", [damage_cut, damage_empty, damage_keys, damage_pickle])
 def test_a_damaged_cache_says_delete_it(tiny, cached, damage):
     damage(cached)
-    with pytest.raises(ValueError, match=r"MNIST\.npz cannot be read .*; delete it"): find_images("MNIST")
+    with pytest.raises(ValueError, match=r"MNIST\.npz cannot be read.*; delete it"): find_images("MNIST")
 
 
 def test_cache_is_all_or_nothing(tiny, cached, monkeypatch):
@@ -176,7 +176,7 @@ def test_a_short_gzip_and_a_damaged_one_are_refused(tmp_path):
     whole, path = gzip.compress(idx_bytes(np.arange(20, dtype=np.uint8))), tmp_path / "x.gz"
     for raw in (whole[:5], whole[:20], whole[:-1], whole[:12] + b"\xff" * 9 + whole[21:]):
         path.write_bytes(raw)
-        with pytest.raises(ValueError, match="no complete gzip file"): read_idx(path)
+        with pytest.raises(ValueError, match="no complete gzip file|no idx file"): read_idx(path)
 
 
 def test_trailing_bytes_are_refused(tmp_path):

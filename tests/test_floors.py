@@ -22,21 +22,21 @@ FLOORS = dict(
     # what is assumed, and what is climbed
     likelihoods=1, families=2, priors=3, bounds=3, lazy=4, training=2, starts=3,
     # distributions over weights
-    posterior=4,
-    noise=5, mean_field=6, mixture=5, audit=6, flow=5, ratio=5, place=6, density=7,
+    posterior=5,
+    noise=6, mean_field=7, mixture=6, audit=7, flow=6, ratio=6, place=7, density=8,
     # one model
-    prediction=5,
-    bnn=6, convert=7, features=7, distil=3,
+    prediction=6,
+    bnn=7, convert=8, features=8, distil=3,
     # methods
-    point=7,
-    dropout=8, laplace=8, swag=8, samplers=8, variational=7,
-    methods=9,
+    point=8,
+    dropout=9, laplace=9, swag=9, samplers=9, variational=8,
+    methods=10,
     # the laboratory
     parameters=1, experiments=6, report=7,
     runs=7,
     # from a shell
-    trained=10, commands=11,
-    workflow=12)
+    trained=11, commands=12,
+    workflow=13)
 
 
 def imported(path: Path) -> set[str]:
