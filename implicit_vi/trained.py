@@ -205,15 +205,16 @@ def score(
     seed: int | None = 0,  # of the draws
 ) -> dict[str, float]:     # metric → value
     "Accuracy and calibration of classes, or log-likelihood and error of numbers in their own units. Raises `ValueError` for other targets."
-    x, y, theta = trained.inputs(rows), trained.targets(rows), trained.model.sample(n_samples, seed)
-    found: dict[str, float] = {"rows": len(x), "n_samples": len(theta)}
+    x, y = trained.inputs(rows), trained.targets(rows)
+    draws: Any = {"n_samples": n_samples, "seed": seed}
+    found: dict[str, float] = {"rows": len(x), "n_samples": n_samples}
     if trained.y is None:
-        p = trained.model.predict(x, theta=theta).cpu()
+        p = trained.model.predict(x, **draws).cpu()
         metrics = {"accuracy": accuracy, "nll": negative_log_likelihood, "ece": expected_calibration_error,
                    "mce": maximum_calibration_error, "brier": brier_score}
         return found | {name: metric(p, y).item() for name, metric in metrics.items()}
-    density = trained.model.log_predictive(x, y, theta=theta).mean().cpu() - trained.y.sd.log().sum()
-    mean = trained.model.predict(x, theta=theta).mean.cpu() * trained.y.sd + trained.y.mean
+    density = trained.model.log_predictive(x, y, **draws).mean().cpu() - trained.y.sd.log().sum()
+    mean = trained.model.predict(x, **draws).mean.cpu() * trained.y.sd + trained.y.mean
     return found | {"log_likelihood": density.item(), "rmse": rmse(mean, y * trained.y.sd + trained.y.mean).item()}
 
 # %% ../nbs/33a_trained.ipynb #cmdscor2
