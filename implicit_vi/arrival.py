@@ -43,8 +43,8 @@ def pareto_k(
     ordered = (log_weights.double() - log_weights.max()).sort().values.exp()
     tail = int(min(n / 5, 3 * n**.5))
     excesses = ordered[-tail:] - ordered[-tail - 1]
-    excesses = excesses[excesses > 1e-12 * ordered[-tail - 1]]  # less is rounding
-    if len(excesses) < 5: return 0. if (ordered > 0).sum() > tail else float("inf")
+    excesses = excesses[excesses > max(1e-12 * ordered[-tail - 1].item(), 1e-200)]  # less is rounding, or nothing beside the largest
+    if len(excesses) < 5: return 0. if ordered[-tail - 1] > 1e-200 else float("inf")
     shape, _ = fit_pareto(excesses)
     return (len(excesses) * shape + 5) / (len(excesses) + 10)
 

@@ -278,8 +278,8 @@ def _called(network: WithoutWeights, state: dict[str, Tensor], x: Any) -> Tensor
     except TypeError as e:
         if isinstance(x, Tensor): raise
         raise ValueError(f"the network does not take a {type(x).__name__} as x of a batch ({e}): wrap it in a module to unpack it") from e
-    except RuntimeError as e:
-        if type(e) is not RuntimeError or not isinstance(x, Tensor): raise  # memory, and what this package says itself
+    except (RuntimeError, ValueError) as e:
+        if type(e) not in (RuntimeError, ValueError) or not isinstance(x, Tensor): raise  # memory, and what this package says itself
         raise ValueError(f"the network fails on x {tuple(x.shape)} in {x.dtype} on {x.device.type}: {e}") from e
     if isinstance(outputs, Tensor): return outputs
     raise ValueError(f"the network returns a {type(outputs).__name__}, a tensor of outputs is needed: wrap it in a module that returns one")

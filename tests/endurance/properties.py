@@ -32,7 +32,7 @@ from implicit_vi.reparameterise import Layout, Reparameterised
 from implicit_vi.training import measure_epoch
 from implicit_vi.transforms import CORRUPTIONS, augment, corrupt
 
-CASES = 10_800  # some groups run out of distinct cases: more than 10,000 are tried
+CASES = 11_400  # some groups run out of distinct cases: more than 10,000 are tried
 PHASES = Phase.generate, Phase.shrink
 KINDS = ValueError, TypeError
 DOUBLE, SINGLE = torch.float64, torch.float32
