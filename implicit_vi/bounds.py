@@ -53,7 +53,7 @@ def _gram(J: Linearisation, precision: torch.dtype | None) -> Callable[[Tensor],
 
 # %% ../nbs/09_bounds.ipynb #smalldet
 def _factor(gram: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    "The Cholesky factor of $G + \\sigma^2 I$ for Gram matrices `(S, d, d)`, in double precision, and what share of an eigenvalue is rounding."
+    "The Cholesky factor of $G + \\sigma^2 I$ for Gram matrices `(S, d, d)`, in double precision; how much of an eigenvalue is rounding."
     _check_products(gram)
     rounding, gram = torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).sum(-1).detach().double(), gram.double()
     shifted = (gram + gram.mT) / 2 + sigma**2 * torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype)
@@ -63,7 +63,7 @@ def _factor(gram: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     return torch.where(failed[..., None, None] > 0, torch.nan, factor), torch.where(failed > 0, torch.inf, share)
 
 def _check_rounding(share: Tensor, sigma: float) -> None:
-    "Raise `FloatingPointError` where the smallest pivot of a factor is nothing but rounding."
+    "Raise `FloatingPointError` where a pivot of a factor is nothing but rounding."
     if anywhere(share == torch.inf):
         raise FloatingPointError(f"sigma = {sigma:.3g} is lost in rounding beside the largest singular values of the generator: "
                                  "raise sigma, lower the scale of the generator, or take float64")
@@ -80,7 +80,7 @@ def exact_logdet(
 ) -> Entropy:               # L' at each latent
     """L' without approximation: $\\frac12 \\log\\det(J^\\top J + \\sigma^2 I_d)$ by Cholesky.
 
-    Costs $d$ `gram`, then $d^3$; the gradient $d$ `gram` more. `residual` is at least the share of the smallest eigenvalue that may be rounding.
+    Costs $d$ `gram`, then $d^3$; the gradient $d$ `gram` more. `residual` bounds the share of the smallest eigenvalue that is rounding.
     Raises `ValueError` for $\\sigma \\le 0$ or a block of no columns, `FloatingPointError` where products are not finite or $\\sigma$ is
     lost in rounding. Source: Uppal et al. (2023), L'.
     """
