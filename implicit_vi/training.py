@@ -162,6 +162,7 @@ def fit(
         processes.start_alike(model, generators_of(loader))
         run = _Run(model, loader, plan, num_data, optimiser, schedule, checkpoint, progress, processes, stops)
         stops.where = run.where
+        stops.check()
         run.train()
         if hasattr(model, "finish"): model.finish(loader, plan | {"progress": progress, "num_data": run.epoch.num_data})
     return model.history
@@ -194,7 +195,7 @@ class _Run:
         self.steps = plan["epochs"] * self.epoch.batches if plan["steps"] is None else plan["steps"]
         about = plan | {"batches": self.epoch.batches, "num_data": self.epoch.num_data, **getattr(model, "description", {})}
         self.saved = Checkpoint(checkpoint, about, model, self.optimiser, generators_of(loader)) if checkpoint else None
-        model.history = self._begin(optimiser)
+        with stops.whole(): model.history = self._begin(optimiser)  # it writes
         self.step = sum(epoch["steps"] for epoch in model.history)
         self.bar, self.stops = Progress(self.steps, progress and processes.rank == 0), stops
 
