@@ -20,6 +20,7 @@ IMAGES = "docs/images/readme"  # every picture of README.md begins so
 NOTICE = f"<!-- Rendered from {NOTEBOOK} by `make readme`: change the notebook, not this file. -->\n\n"
 
 UNKNOWN = "https://github.com/OWNER/implicit_vi"  # stands for the repository's address until settings.ini says it
+HINT = "In place of OWNER stands the account that hosts the copy you read."
 
 
 def settings() -> dict[str, str]:
@@ -43,7 +44,8 @@ def site_of(repository: str) -> str:
 
 def addressed(text: str, repository: str, elsewhere: str) -> str:
     "The text with the repository's address, and the way to where else the same pages are."
-    return text.replace("REPOSITORY", repository or UNKNOWN).replace("SITELINK", elsewhere)
+    found = text.replace("REPOSITORY", repository or UNKNOWN).replace("SITELINK", elsewhere)
+    return found.replace("OWNERHINT", "" if repository else HINT)
 
 
 def badge(label: str, value: str) -> bytes:
