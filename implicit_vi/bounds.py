@@ -56,9 +56,10 @@ def _factor(gram: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     "The Cholesky factor of $G + \\sigma^2 I$ for Gram matrices `(S, d, d)`, in double precision; how much of an eigenvalue is rounding."
     _check_products(gram)
     rounding, gram = torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).sum(-1).detach().double(), gram.double()
-    shifted = (gram + gram.mT) / 2 + sigma**2 * torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype)
+    identity = torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype)
+    shifted = (gram + gram.mT) / 2 + sigma**2 * identity
     factor, failed = torch.linalg.cholesky_ex(shifted)
-    inverse = torch.linalg.solve_triangular(factor.detach(), torch.eye(gram.shape[-1]).to(gram).expand_as(gram), upper=False)
+    inverse = torch.linalg.solve_triangular(factor.detach(), identity.expand_as(gram), upper=False)
     share = rounding * inverse.square().sum((-2, -1))  # the trace of the inverse: rounding beside the smallest eigenvalue, or more
     return torch.where(failed[..., None, None] > 0, torch.nan, factor), torch.where(failed > 0, torch.inf, share)
 
