@@ -138,6 +138,7 @@ def _settings_of(about: dict[str, Any], cls: type, given: dict[str, Any], path: 
     if found != cls.__name__: raise ValueError(f"{path} holds a {found}: take {found}.load")
     made = about.get("made", {})
     sound = isinstance(made, dict) and isinstance(made.get("settings", {}), dict) and isinstance(made.get("to be given", []), list)
+    sound = sound and all(isinstance(name, str) for name in made.get("to be given", []))  # of arguments
     if not sound: raise ValueError(f"{path} is damaged: the model was made with {made!r:.80}")
     if missing := [name for name in made.get("to be given", ()) if name not in given]:
         raise ValueError(f"{path} holds a model that was made with a {' and a '.join(missing)} of one's own: "

@@ -31,14 +31,14 @@ def tagged_values(
     try:
         cells = json.loads(read_text(path, 2**28))["cells"]
         tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-        return _assigned("\n".join(tagged))
+        return _assigned("\n".join(tagged), path)
     except (KeyError, TypeError, AttributeError, ValueError, SyntaxError, RecursionError, MemoryError) as e:
         raise ValueError(f"{path} is no notebook with a cell of simple parameters: {type(e).__name__}: {e}"[:300]) from None
 
-def _assigned(code: str) -> tuple[dict[str, Any], dict[str, str]]:
+def _assigned(code: str, path: Path = Path()) -> tuple[dict[str, Any], dict[str, str]]:
     "What a code assigns that consists of literals, and the types."
     values, kinds = {}, {}
-    for statement in ast.parse(code).body:
+    for statement in ast.parse(code, os.fspath(path)).body:  # Python looks into the file of this name for the line of an error
         if isinstance(statement, ast.AnnAssign) and statement.value is not None:
             name = ast.unparse(statement.target)
             values[name] = ast.literal_eval(statement.value)
