@@ -13,6 +13,8 @@ import pages  # noqa: E402
 from readme import shown  # noqa: E402
 
 PAGES = [ROOT/"nbs"/"index.ipynb", *(p for p in pages.navigation()["Use"] if p.stem.startswith("use_"))]
+FIRST = "index", "use_classification", "use_regression", "use_saving", "use_robustness"  # the others by make test-all: minutes
+if not os.environ.get("SLOW"): PAGES = [path for path in PAGES if path.stem in FIRST]
 
 
 def visible(path: Path) -> str:
