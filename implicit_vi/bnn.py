@@ -149,6 +149,20 @@ def _settings_of(about: dict[str, Any], cls: type, given: dict[str, Any], path: 
         except TypeError as e: raise ValueError(f"{path} is damaged: a noise of {settings['noise']!r:.80}") from e
     return settings
 
+# %% ../nbs/18_bnn.ipynb #asinfile
+def _as_in_file(cls: type, network: nn.Module, settings: dict[str, Any], path: Any) -> Any:
+    "A model of the sizes that a file asks for, as far as its tensors can fill them. Raises `ValueError` for more."
+    tensors, about = load_tensors(path)
+    chosen = _settings_of(about, cls, settings, path)
+    most = max([len(tensors), *(len(t) for t in tensors.values() if t.ndim)])  # of parts: each has tensors of its own, or rows
+    for name in ("components", "members"):
+        if isinstance(n := chosen.get(name), int) and n > most:
+            raise ValueError(f"{path} names {n:,} {name}, and holds {most:,} at most")
+    room = budget(tensors) + 20 * sum(t.numel() for t in network.state_dict().values())
+    try:
+        with within(room): return cls(network, **chosen)
+    except (TypeError, OverflowError) as e: raise ValueError(f"{path} describes a {cls.__name__} that cannot be made: {e}") from e
+
 # %% ../nbs/18_bnn.ipynb #f4d0bd1f
 class StoredBound(Bound):
     "A Bayesian network that can be saved and loaded, with its history and the inputs that its statistics are measured on."
@@ -170,17 +184,7 @@ class StoredBound(Bound):
         **settings: Any,          # of the class: those that the file could not hold
     ) -> Any:                     # the model
         "A saved model. Raises `ValueError` for a file of another model, and says what differs."
-        tensors, about = load_tensors(path)
-        chosen = _settings_of(about, cls, settings, path)
-        most = max([len(tensors), *(len(t) for t in tensors.values() if t.ndim)])  # of parts: each has tensors of its own, or rows
-        for name in ("components", "members"):
-            if isinstance(n := chosen.get(name), int) and n > most:
-                raise ValueError(f"{path} names {n:,} {name}, and holds {most:,} at most")
-        room = budget(tensors) + 20 * sum(t.numel() for t in network.state_dict().values())
-        try:
-            with within(room): model = cls(network, **chosen)
-        except (TypeError, OverflowError) as e: raise ValueError(f"{path} describes a {cls.__name__} that cannot be made: {e}") from e
-        return model._take_on(path)
+        return _as_in_file(cls, network, settings, path)._take_on(path)
 
     @property
     def description(self) -> dict[str, Any]:

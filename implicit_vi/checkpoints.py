@@ -109,14 +109,9 @@ def tried_out(
     set_random_state(before)
     return trial
 
-# %% ../nbs/11a_checkpoints.ipynb #c4e88f51
-class Checkpoint:
-    """The state of a training run in one file.
-
-    `plan` is what must be equal for a run to be continued. Tensors that the model names in `made_at_the_end` are not training's, and stay.
-    Raises `TypeError` for a plan that JSON cannot hold, and on `begin` `ValueError` for a run with another plan or another network,
-    `OSError` where the file cannot be written, `TypeError` for an optimiser that keeps other things than tensors and numbers.
-    """
+# %% ../nbs/11a_checkpoints.ipynb #checkw01
+class _Written:
+    "The state of a run, and the file that it is written to."
     def __init__(self,
         path: str | os.PathLike,
         plan: dict[str, Any],             # what JSON can hold
@@ -147,23 +142,14 @@ class Checkpoint:
         about = {"kind": "checkpoint", "plan": self.plan, "history": history, "numbers": numbers}
         save_tensors(path, tensors, about)
 
-    def begin(self,
-        tried: torch.optim.Optimizer | None = None,  # as of `tried_out`
-    ) -> list[dict]:
-        "Find out whether it can be written; then read the state where there is a file and return its history, else write one."
-        if self.path.is_dir(): raise OSError(f"the checkpoint {self.path} cannot be written: it is a folder, name a file in it")
-        new = not self.path.exists()
-        try:
-            self._try_to_write(self.optimisers | ({"optimiser": tried} if tried else {}), 2 if new else 1)
-            if new: self._write(self.path, self.optimisers, [])
-        except OSError as e: raise OSError(f"the checkpoint {self.path} cannot be written ({e}): name another place") from e
-        return [] if new else self.read(tried)
-
     def _try_to_write(self, optimisers: dict[str, Any], copies: int) -> None:
         "Write what a later checkpoint will be like, and remove it: the file and the next one must have room at once."
         with workshop(self.path) as folder:
             for i in range(copies): self._write(folder / str(i), optimisers, [])
 
+# %% ../nbs/11a_checkpoints.ipynb #checkw03
+class _TakenOn(_Written):
+    "What a file holds in place of the state, or nothing of it."
     def read(self,
         tried: torch.optim.Optimizer | None = None,  # as of `tried_out`
     ) -> list[dict]:
@@ -202,6 +188,26 @@ class Checkpoint:
         set_random_state(_with_prefix(tensors, "random."))
         for i, generator in enumerate(self.generators):
             if f"generator.{i}" in tensors: generator.set_state(tensors[f"generator.{i}"])
+
+# %% ../nbs/11a_checkpoints.ipynb #c4e88f51
+class Checkpoint(_TakenOn):
+    """The state of a training run in one file.
+
+    `plan` is what must be equal for a run to be continued. Tensors that the model names in `made_at_the_end` are not training's, and stay.
+    Raises `TypeError` for a plan that JSON cannot hold, and on `begin` `ValueError` for a run with another plan or another network,
+    `OSError` where the file cannot be written, `TypeError` for an optimiser that keeps other things than tensors and numbers.
+    """
+    def begin(self,
+        tried: torch.optim.Optimizer | None = None,  # as of `tried_out`
+    ) -> list[dict]:
+        "Find out whether it can be written; then read the state where there is a file and return its history, else write one."
+        if self.path.is_dir(): raise OSError(f"the checkpoint {self.path} cannot be written: it is a folder, name a file in it")
+        new = not self.path.exists()
+        try:
+            self._try_to_write(self.optimisers | ({"optimiser": tried} if tried else {}), 2 if new else 1)
+            if new: self._write(self.path, self.optimisers, [])
+        except OSError as e: raise OSError(f"the checkpoint {self.path} cannot be written ({e}): name another place") from e
+        return [] if new else self.read(tried)
 
 # %% ../nbs/11a_checkpoints.ipynb #gensof01
 def generators_of(

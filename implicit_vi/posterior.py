@@ -32,35 +32,15 @@ class Draw(NamedTuple):
     theta: Tensor     # `(S, m)`, differentiable
     entropy: Entropy  # of `(S,)` values, or `(K,)` where the posterior evaluates it at fewer latents; nats
 
-# %% ../nbs/13_posterior.ipynb #b37efcf8
-class Stored(nn.Module):
-    "A module that can be saved and loaded. Subclasses say in `description` what tells them from others with tensors of the same shapes."
+# %% ../nbs/13_posterior.ipynb #storedd1
+class _Described(nn.Module):
+    "A module that says what it is, and takes on the state of a file that says the same."
     kind = "module"
 
     @property
     def description(self) -> dict[str, Any]:
         "What tells this module from others with tensors of the same shapes, in words and numbers."
         return {}
-
-    def save(self,
-        path: str | os.PathLike,    # the file to write
-        about: dict | None = None,  # more for its description, anything that JSON can hold
-    ) -> None:
-        "Write the state to a safetensors file."
-        tensors = {name: t.clone() for name, t in self.state_dict().items()}
-        save_tensors(path, tensors, {**(about or {}), "kind": self.kind, **self.description, **self._notes()})
-
-    def load(self, path: str | os.PathLike) -> Any:
-        "Read what `save` wrote, and return this module. Raises `ValueError`, and changes nothing, where the two differ."
-        return self._take_on(path)
-
-    def _take_on(self, path: str | os.PathLike) -> Any:
-        tensors, about = load_tensors(path)
-        other = deepcopy(self)
-        try: other._fill(path, tensors, about)
-        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError) as e: raise ValueError(f"{path} is damaged: {e!r}") from e
-        self.__dict__.update(other.__dict__)
-        return self
 
     def _fill(self, path: str | os.PathLike, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         "Take on what a file holds. Raises `ValueError` where it is of another kind."
@@ -83,6 +63,29 @@ class Stored(nn.Module):
 
     def _read_notes(self, about: dict[str, Any]) -> None:
         "Take back what `_notes` gave."
+
+# %% ../nbs/13_posterior.ipynb #b37efcf8
+class Stored(_Described):
+    "A module that can be saved and loaded. Subclasses say in `description` what tells them from others with tensors of the same shapes."
+    def save(self,
+        path: str | os.PathLike,    # the file to write
+        about: dict | None = None,  # more for its description, anything that JSON can hold
+    ) -> None:
+        "Write the state to a safetensors file."
+        tensors = {name: t.clone() for name, t in self.state_dict().items()}
+        save_tensors(path, tensors, {**(about or {}), "kind": self.kind, **self.description, **self._notes()})
+
+    def load(self, path: str | os.PathLike) -> Any:
+        "Read what `save` wrote, and return this module. Raises `ValueError`, and changes nothing, where the two differ."
+        return self._take_on(path)
+
+    def _take_on(self, path: str | os.PathLike) -> Any:
+        tensors, about = load_tensors(path)
+        other = deepcopy(self)
+        try: other._fill(path, tensors, about)
+        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError) as e: raise ValueError(f"{path} is damaged: {e!r}") from e
+        self.__dict__.update(other.__dict__)
+        return self
 
 # %% ../nbs/13_posterior.ipynb #chunkse1
 def _seeds(seed: int | None, n: int) -> list[int | None]:

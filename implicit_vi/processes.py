@@ -16,12 +16,9 @@ from torch.utils._pytree import tree_map
 
 from .random import random_state, seeded, set_random_state
 
-# %% ../nbs/11d_processes.ipynb #procsa08
-class Processes:
-    """The processes that train one model together: those of a Lightning Fabric that has been launched, or this one alone.
-
-    Raises `TypeError` for what is no Fabric.
-    """
+# %% ../nbs/11d_processes.ipynb #procsa8a
+class _Meeting:
+    "Processes that wait for each other, and exchange tensors."
     def __init__(self,
         fabric: Any = None,  # a `lightning_fabric.Fabric`
     ):
@@ -30,24 +27,6 @@ class Processes:
         self.fabric, self.rank, self.count = fabric, 0, 1
         if fabric: self.rank, self.count = fabric.global_rank, fabric.world_size
 
-    def start_alike(self,
-        model: nn.Module,
-        generators: Sequence[torch.Generator] = (),  # of the loader
-    ) -> None:
-        """Move the model to the device of this process, and let all have what the first has: tensors and random numbers.
-
-        Raises `ValueError` for a model with an optimiser inside, which would part the processes.
-        """
-        if not self.fabric: return
-        model.to(self.fabric.device)
-        if self.count == 1: return
-        if inner := [type(part).__name__ for part in model.modules() if hasattr(part, "optimiser")]:
-            raise ValueError(f"{inner[0]} trains something of its own, which several processes would not do alike: train it in one")
-        self.agree([*model.parameters(), *model.buffers()])
-        with self._all_there():
-            set_random_state(self.fabric.broadcast(random_state()))
-            for generator in generators: generator.set_state(self.fabric.broadcast(generator.get_state()))
-
     def agree(self, tensors: Iterable[Tensor]) -> None:
         "Let all have the tensors of the first. Raises `RuntimeError` where another process has ended."
         for tensor in tensors if self.count > 1 else ():
@@ -55,28 +34,6 @@ class Processes:
             if tensor.dtype == torch.bool: whole = whole.to(torch.uint8)
             with self._all_there(): of_first = self.fabric.all_reduce(whole.clone(), reduce_op="sum")  # with nothing from the others
             tensor.data.copy_(of_first)
-
-    def rows_of(self,
-        batch: Any,               # of all processes; tensors with a row for each datum, in any nesting
-        size: int,                # its rows
-    ) -> tuple[Any, float]:       # the part of this process; the weight of its mean in the mean of all
-        "The rows of this process. A batch with fewer rows than there are processes goes to each of them whole."
-        if self.count == 1 or size < self.count: return batch, 1.
-        def part(tensor): return tensor.tensor_split(self.count)[self.rank] if isinstance(tensor, Tensor) and tensor.ndim else tensor
-        return tree_map(part, batch), len(range(size)[slice(*self._borders(size))]) * self.count / size
-
-    def _borders(self, size: int) -> tuple[int, int]:
-        "Where the rows of this process begin and end, as `tensor_split` has it."
-        least, more = divmod(size, self.count)
-        first = self.rank * least + min(self.rank, more)
-        return first, first + least + (self.rank < more)
-
-    @contextmanager
-    def own_numbers(self, device: torch.device) -> Iterator[None]:
-        "A block with random numbers of this process; those after it are again the same in all."
-        if self.count == 1: yield
-        else:
-            with seeded(int(torch.randint(2**62, (), device="cpu")) + self.rank, device): yield
 
     def average(self,
         tensors: Sequence[Tensor],  # of the same shapes in all processes, one dtype
@@ -99,3 +56,49 @@ class Processes:
         except RuntimeError as e:
             raise RuntimeError(f"process {self.rank} of {self.count} has lost another one ({str(e).splitlines()[0]}): a checkpoint, if "
                                "there is one, is whole; start all processes again, and they go on from there") from e
+
+# %% ../nbs/11d_processes.ipynb #procsa08
+class Processes(_Meeting):
+    """The processes that train one model together: those of a Lightning Fabric that has been launched, or this one alone.
+
+    Raises `TypeError` for what is no Fabric.
+    """
+    def start_alike(self,
+        model: nn.Module,
+        generators: Sequence[torch.Generator] = (),  # of the loader
+    ) -> None:
+        """Move the model to the device of this process, and let all have what the first has: tensors and random numbers.
+
+        Raises `ValueError` for a model with an optimiser inside, which would part the processes.
+        """
+        if not self.fabric: return
+        model.to(self.fabric.device)
+        if self.count == 1: return
+        if inner := [type(part).__name__ for part in model.modules() if hasattr(part, "optimiser")]:
+            raise ValueError(f"{inner[0]} trains something of its own, which several processes would not do alike: train it in one")
+        self.agree([*model.parameters(), *model.buffers()])
+        with self._all_there():
+            set_random_state(self.fabric.broadcast(random_state()))
+            for generator in generators: generator.set_state(self.fabric.broadcast(generator.get_state()))
+
+    def rows_of(self,
+        batch: Any,               # of all processes; tensors with a row for each datum, in any nesting
+        size: int,                # its rows
+    ) -> tuple[Any, float]:       # the part of this process; the weight of its mean in the mean of all
+        "The rows of this process. A batch with fewer rows than there are processes goes to each of them whole."
+        if self.count == 1 or size < self.count: return batch, 1.
+        def part(tensor): return tensor.tensor_split(self.count)[self.rank] if isinstance(tensor, Tensor) and tensor.ndim else tensor
+        return tree_map(part, batch), len(range(size)[slice(*self._borders(size))]) * self.count / size
+
+    def _borders(self, size: int) -> tuple[int, int]:
+        "Where the rows of this process begin and end, as `tensor_split` has it."
+        least, more = divmod(size, self.count)
+        first = self.rank * least + min(self.rank, more)
+        return first, first + least + (self.rank < more)
+
+    @contextmanager
+    def own_numbers(self, device: torch.device) -> Iterator[None]:
+        "A block with random numbers of this process; those after it are again the same in all."
+        if self.count == 1: yield
+        else:
+            with seeded(int(torch.randint(2**62, (), device="cpu")) + self.rank, device): yield

@@ -277,7 +277,7 @@ def _called(network: WithoutWeights, state: dict[str, Tensor], x: Any) -> Tensor
     try: outputs = functional_call(network.module, state, (x,), tie_weights=network.tied)
     except TypeError as e:
         if isinstance(x, Tensor): raise
-        raise ValueError(f"the network does not take a {type(x).__name__} as x of a batch ({e}): wrap it in a module to unpack it") from e
+        raise ValueError(f"the network does not take a {type(x).__name__} as x of a batch (x, y): {e}; wrap it in a module to unpack it") from e
     except (RuntimeError, ValueError) as e:
         if type(e) not in (RuntimeError, ValueError) or not isinstance(x, Tensor): raise  # memory, and what this package says itself
         raise ValueError(f"the network fails on x {tuple(x.shape)} in {x.dtype} on {x.device.type}: {e}") from e
@@ -293,7 +293,7 @@ def _run_samples(network: "Measured", state: dict[str, Tensor], x: Any) -> Tenso
     draws = [dict(zip(state, values)) for values in zip(*state.values())]
     with shared_work(network.module, state, x):
         kept = KeptBuffers(network.module, network.settled or ())
-        try: return torch.stack([kept.call(lambda _, draw=draw: _called(network, draw, x)) for draw in draws])  # type: ignore[misc]
+        try: return torch.stack([kept.call(lambda _, draw=draw: _called(network, draw, x)) for draw in draws])  # type: ignore[misc]  # a default
         except CannotShare: kept.undo()
     kept = KeptBuffers(network.module, network.settled or ())
     return torch.stack([run(draw) for draw in draws])

@@ -184,8 +184,8 @@ def _made(optimiser: Any, model: nn.Module, lr: float) -> torch.optim.Optimizer:
         raise ValueError("weights in float16 cannot be trained: steps of an optimiser vanish in that precision; use float32 or bfloat16")
     return optimiser(learned, lr=lr)
 
-# %% ../nbs/12_training.ipynb #726ae640
-class _Run:
+# %% ../nbs/12_training.ipynb #runbegin
+class _Begun:
     "One call of `fit`: the model, the data, the optimiser and how far they are."
     def __init__(self, model, loader, plan, num_data, optimiser, schedule, checkpoint, progress, processes, stops):
         self.model, self.loader, self.plan, self.schedule, self.processes = model, loader, plan, schedule, processes
@@ -213,6 +213,9 @@ class _Run:
             "nothing is written: fit(..., checkpoint=FILE) would go on from there"
         return f"stopped after step {self.step} of {self.steps}; {kept}"
 
+# %% ../nbs/12_training.ipynb #726ae640
+class _Run(_Begun):
+    "The steps of a call of `fit`."
     def train(self) -> None:
         "Go on to the last step."
         if not self.model.training: self.model.train()  # parts that are in evaluation mode by themselves stay so
