@@ -277,7 +277,7 @@ def _called(network: WithoutWeights, state: dict[str, Tensor], x: Any) -> Tensor
     try: outputs = functional_call(network.module, state, (x,), tie_weights=network.tied)
     except TypeError as e:
         if isinstance(x, Tensor): raise
-        raise ValueError(f"the network does not take a {type(x).__name__} as x of a batch (x, y): {e}; wrap it in a module to unpack it") from e
+        raise ValueError(f"the network does not take a {type(x).__name__} as x of a batch (x, y): {e}; unpack it in a module") from e
     except (RuntimeError, ValueError) as e:
         if type(e) not in (RuntimeError, ValueError) or not isinstance(x, Tensor): raise  # memory, and what this package says itself
         raise ValueError(f"the network fails on x {tuple(x.shape)} in {x.dtype} on {x.device.type}: {e}") from e
